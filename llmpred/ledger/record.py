@@ -1,0 +1,80 @@
+"""RunRecord: what came out of one run. Written once, never changed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmpred.spec.canonical import digest
+from llmpred.spec.run import RunSpec
+
+SCHEMA = 1
+Status = Literal["ok", "diverged", "failed", "out_of_memory"]
+FINAL: tuple[Status, ...] = ("ok", "diverged")
+
+
+class RunRecord(BaseModel):
+    """One run: what it was, what it scored, what it cost and where it ran.
+
+    Attributes:
+        schema_version: of this record's layout.
+        key: train_key and evaluation; what a run is paid for by.
+        train_key: everything that shapes the trained weights.
+        revision: 0, or one more than the record that this one supersedes.
+        origin: `run`, or `imported` from an adapter or a table made elsewhere.
+        dataset, base: display names.
+        spec: the settled RunSpec; None for rows imported without one.
+        fields: further columns of an imported row.
+        hashes: train, validation, evaluation, weights.
+        versions: semantics versions of task, method and engine.
+        status: `ok` and `diverged` are outcomes of the spec; the others belong to the machine.
+        accuracy_r: the primary metric in [0, 1]; None if the run has no score.
+        metrics: all metrics by name.
+        zero_shot_key: the run that scores the untouched base on the same evaluation.
+        loss_curve: one row a logged step: step, loss, lr, grad_norm.
+        wall_seconds: by phase: load, train, evaluate, total.
+        peak_memory_bytes: of the process on the CPU, of the device on a GPU.
+        tokens: by kind: train (all tokens seen), target (those in the loss).
+        counts: rows: train, validation, evaluation, truncated, skipped.
+        predictions_sha256: of the Parquet file beside the record; None if there is none.
+        adapter: path of the kept adapter inside the storage; None if not kept.
+        provenance: execution, packages, hardware, git commit, host, times.
+        error: for attempts, what went wrong.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    key: str
+    train_key: str
+    revision: int = 0
+    origin: Literal["run", "imported"] = "run"
+    dataset: str
+    base: str
+    spec: RunSpec | None
+    fields: dict[str, Any] = Field(default_factory=dict)
+    hashes: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, int] = Field(default_factory=dict)
+    status: Status
+    accuracy_r: float | None
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    zero_shot_key: str | None = None
+    loss_curve: tuple[dict[str, float | None], ...] = ()
+    wall_seconds: dict[str, float] = Field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    tokens: dict[str, int] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    predictions_sha256: str | None = None
+    adapter: str | None = None
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    error: str | None = None
+    checksum: str = ""
+
+    def sealed(self) -> RunRecord:
+        """Return the record with the checksum of all its other fields."""
+        return self.model_copy(update={"checksum": self.content_checksum()})
+
+    def content_checksum(self) -> str:
+        """Return the hash of the canonical JSON of everything but `checksum`."""
+        return digest(self.model_dump(mode="json", exclude={"checksum"}))

@@ -1,0 +1,335 @@
+"""RunSpec: what one fine-tune, or one evaluation of an untouched base, is.
+
+Every field but `execution` and the display names says what the run *is* and goes into its keys
+through `llmpred.bases.resolve`. `execution` says how it is carried out and never does.
+A field added later must default to `None`, which canonical JSON leaves out, so no key changes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Frozen(BaseModel):
+    """Base of all spec models: immutable, unknown keys refused, only finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# --- task ------------------------------------------------------------------------------------
+
+
+class TaskSpec(Frozen):
+    """What is asked of the model.
+
+    Attributes:
+        name: a registered task: sentiment, qa, summarization, multiple_choice, …
+        language: of the data: decides default prompts, label words and how words are counted.
+        prompt: template with the task's fields in braces; None takes the task's own for the
+            language of the data. The text of a target follows the prompt directly.
+        labels: label in the data -> word the model sees, in order; None settles it from the data.
+        chat_template: `auto` wraps the prompt in the tokenizer's chat template where it has one.
+        max_length: tokens a training or evaluation sequence may have, prompt and target together.
+        truncation: which end of the long input field loses tokens, or `error` to refuse.
+    """
+
+    name: str
+    language: Literal["auto", "en", "zh"] = "auto"
+    prompt: str | None = None
+    labels: dict[str, str] | None = None
+    chat_template: Literal["auto", "off"] = "off"
+    max_length: Annotated[int, Field(ge=8)] = 512
+    truncation: Literal["end", "start", "error"] = "end"
+
+
+# --- data ------------------------------------------------------------------------------------
+
+
+class SourceSpec(Frozen):
+    """Where rows come from and how they are read.
+
+    Attributes:
+        source: a file, a folder saved by `datasets`, a hub id, or `synthetic:NAME`.
+        format: how to read it; `auto` goes by suffix and content.
+        columns: field of the task -> column of the source; fields of the same name map themselves.
+        encoding: of text files; `auto` notices UTF-8 (with or without BOM), UTF-16 BOM, GB18030.
+        on_bad_row: stop at the first rows that do not hold, or leave them out and count them.
+        split: of a hub dataset or a saved DatasetDict.
+        subset: of a hub dataset (its configuration name).
+        revision: of a hub dataset.
+        options: parameters of a synthetic source.
+    """
+
+    source: str
+    format: Literal[
+        "auto",
+        "jsonl",
+        "json",
+        "csv",
+        "tsv",
+        "parquet",
+        "squad",
+        "messages",
+        "alpaca",
+        "saved",
+        "hub",
+        "synthetic",
+    ] = "auto"
+    columns: dict[str, str] = Field(default_factory=dict)
+    encoding: Literal["auto", "utf-8", "gb18030"] = "auto"
+    on_bad_row: Literal["error", "skip"] = "error"
+    split: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    options: dict[str, Any] | None = None
+
+
+class Subsample(Frozen):
+    """Keep `n` rows (or a share), drawn without replacement."""
+
+    n: Positive | None = None
+    share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Subsample:
+        if (self.n is None) == (self.share is None):
+            raise ValueError("subsample takes exactly one of `n` and `share`")
+        return self
+
+
+class ShareOf(Frozen):
+    """A share of the rows that a step changes or adds."""
+
+    share: Share
+
+
+class TruncateWords(Frozen):
+    """Cut the inputs to `words` words (characters for Chinese)."""
+
+    words: Positive
+
+
+class MixPart(SourceSpec):
+    """One further source in a mixture and its weight against the main source's 1."""
+
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+
+
+class Mix(Frozen):
+    """Mix the rows with those of other sources by weight; `n` rows in all (default: all that the
+    weights allow)."""
+
+    sources: tuple[MixPart, ...] = Field(min_length=1)
+    n: Positive | None = None
+
+
+class RecipeStep(Frozen):
+    """One change to a dataset; exactly one key."""
+
+    subsample: Subsample | None = None
+    label_noise: ShareOf | None = None
+    duplicate: ShareOf | None = None
+    near_duplicate: ShareOf | None = None
+    truncate: TruncateWords | None = None
+    shuffle_answers: ShareOf | None = None
+    mix: Mix | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> RecipeStep:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a recipe step has exactly one key")
+        return self
+
+
+class DatasetSpec(SourceSpec):
+    """The training data: a source and what is done to it.
+
+    Attributes:
+        name: for people and for grouping; not part of any key.
+        recipe: steps applied in order, each seeded by `recipe_seed` and its place.
+        recipe_seed: seed of the recipe; the run's own seed does not touch the data.
+        limit: at most this many training rows, drawn after the recipe.
+        validation: share of the rows held out of training, for selection and early signs.
+    """
+
+    name: str | None = None
+    recipe: tuple[RecipeStep, ...] = ()
+    recipe_seed: int = 0
+    limit: Positive | None = None
+    validation: OpenShare | None = None
+
+
+# --- base and method -------------------------------------------------------------------------
+
+
+class BaseSpec(Frozen):
+    """The base model: a registered name, a local folder or a hub id."""
+
+    name: str
+    revision: str | None = None
+    quantization: Literal["none", "nf4", "int8"] = "none"
+
+
+class AdapterSpec(Frozen):
+    """What is trained inside the base.
+
+    Attributes:
+        kind: `lora`; `full` trains every weight; `none` trains nothing inside the base: zero-shot
+            with a language-model head, a frozen base with a trained head otherwise.
+        r: LoRA rank.
+        alpha: LoRA numerator; the update is scaled by alpha / r (Hu et al., 2021).
+        dropout: on the adapter's input, while training.
+        target_modules: names of the linear layers; `attention` and `all_linear` fit any base.
+        use_rslora: scale by alpha / sqrt(r) instead (Kalajdzievski, 2023).
+    """
+
+    kind: Literal["lora", "full", "none"] = "lora"
+    r: Positive = 8
+    alpha: Annotated[float, Field(gt=0.0)] = 16.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    target_modules: Literal["attention", "all_linear"] | tuple[str, ...] = "attention"
+    use_rslora: bool | None = None
+
+
+class MethodSpec(Frozen):
+    """What is trained on top of the base, and how its output is read.
+
+    Attributes:
+        head: `causal_lm` generates text, `label_scoring` compares the log-probability of the
+            candidate answers, `classifier` is a linear layer on the pooled states.
+        adapter: what is trained inside the base.
+        length_normalization: divide a candidate's log-probability by its length in tokens
+            (label scoring only).
+    """
+
+    head: Literal["causal_lm", "label_scoring", "classifier"]
+    adapter: AdapterSpec = Field(default_factory=AdapterSpec)
+    length_normalization: bool | None = None
+
+
+# --- optimisation ----------------------------------------------------------------------------
+
+
+class OptimSpec(Frozen):
+    """How it is trained.
+
+    Attributes:
+        name: optimizer; the 8-bit ones need a CUDA device.
+        lr: peak learning rate.
+        weight_decay: decoupled (AdamW), on matrices only.
+        betas: of Adam.
+        schedule: of the learning rate after warm-up.
+        warmup: share of the steps if below 1, number of steps otherwise.
+        epochs: passes over the training data; exactly one of `epochs` and `max_steps`.
+        max_steps: optimizer steps.
+        batch_size: examples an optimizer step, over all micro-batches and workers.
+        grad_clip: largest global gradient norm; None does not clip.
+        precision: of the computation; `auto` is bf16 for quantised bases and those above a billion
+            parameters, fp32 otherwise.
+    """
+
+    name: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    lr: Annotated[float, Field(gt=0.0, le=10.0)] = 2e-4
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    betas: tuple[OpenShare, OpenShare] = (0.9, 0.999)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[float, Field(ge=0.0)] = 0.0
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
+    max_steps: Positive | None = None
+    batch_size: Positive = 16
+    grad_clip: Annotated[float, Field(gt=0.0)] | None = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @model_validator(mode="after")
+    def _length(self) -> OptimSpec:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("optim takes exactly one of `epochs` and `max_steps`")
+        return self
+
+
+# --- evaluation ------------------------------------------------------------------------------
+
+
+class EvaluationSpec(Frozen):
+    """What the run is scored on.
+
+    Attributes:
+        data: the evaluation rows; None needs `holdout`.
+        holdout: share of the training source set aside before the recipe; equal rows stay on one
+            side.
+        limit: at most this many rows, drawn with a fixed seed.
+        select: score the last weights, or those of the checkpoint with the lowest validation loss.
+        metrics: further metrics to compute, by registered name.
+        max_new_tokens: of generated answers; None takes the task's own.
+    """
+
+    data: SourceSpec | None = None
+    holdout: OpenShare | None = None
+    limit: Positive | None = None
+    select: Literal["last", "best_on_validation"] = "last"
+    metrics: tuple[str, ...] | None = None
+    max_new_tokens: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> EvaluationSpec:
+        if (self.data is None) == (self.holdout is None):
+            raise ValueError("evaluation takes exactly one of `data` and `holdout`")
+        return self
+
+
+# --- execution: never part of a key ----------------------------------------------------------
+
+
+class CheckpointSpec(Frozen):
+    """Checkpoints while training: every `every` optimizer steps, the newest `keep` of them."""
+
+    every: Positive | None = None
+    keep: Positive = 2
+
+
+class ExecutionSpec(Frozen):
+    """How a run is carried out. Two runs that differ here alone are the same run.
+
+    Attributes:
+        engine: which engine executes it.
+        micro_batch: examples a forward pass; halved on out-of-memory, down to 1.
+        eval_batch: examples a forward pass in evaluation.
+        activation_checkpointing: recompute activations to save memory.
+        checkpoints: how often the training state is kept for resuming.
+        resume: `auto` continues from the newest sound checkpoint, `none` starts over.
+        keep: which adapters stay in the storage: none, the best of a sweep, or all.
+        device: where to run.
+    """
+
+    engine: Literal["reference"] = "reference"
+    micro_batch: Positive = 8
+    eval_batch: Positive = 32
+    activation_checkpointing: bool = False
+    checkpoints: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    resume: Literal["auto", "none"] = "auto"
+    keep: Literal["none", "best", "all"] = "none"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class RunSpec(Frozen):
+    """One run: task, data, base, method, optimisation, evaluation, seed; and how to execute it."""
+
+    task: TaskSpec
+    dataset: DatasetSpec
+    base: BaseSpec
+    method: MethodSpec
+    optim: OptimSpec
+    evaluation: EvaluationSpec
+    seed: int = 0
+    execution: ExecutionSpec = Field(default_factory=ExecutionSpec)
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained: a language-model head without an adapter is zero-shot."""
+        return self.method.adapter.kind != "none" or self.method.head == "classifier"
