@@ -9,10 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from llmpred.data.fields import Example, Field
+from llmpred.errors import DataError, Problem, SpecError
 from llmpred.spec.run import TaskSpec
+from llmpred.tasks.prompts import prompt_problems
+
+LANGUAGE_SAMPLE = 200  # examples read to tell the language of a dataset
+
+ID = Field("id", "label", "id", required=False, aliases=("id", "qid", "guid", "uid", "idx"))
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,8 @@ class Prediction:
         target: what was right (a label, a text, a list of accepted texts), as JSON value.
         prediction: what the model answered, as JSON value.
         scores: natural-log probability of each candidate, in candidate order; None when generated.
-        lengths: UTF-8 bytes of each candidate's text, for length-normalised metrics; None if not
-            scored by candidates.
+        lengths: characters of each candidate (see `candidate_lengths`), for length-normalised
+            metrics; None if not scored by candidates.
     """
 
     id: str
@@ -46,6 +52,7 @@ class Task(ABC):
         heads: the heads that can do this task, the default one first.
         metric: name of the primary metric, which becomes `accuracy_r`; in [0, 1], higher is better.
         prompts: language (`en`, `zh`) -> default template.
+        extra_slots: what a prompt may name beside the input fields; `slots` must fill them.
         max_new_tokens: of a generated answer, by default.
     """
 
@@ -56,6 +63,7 @@ class Task(ABC):
     heads: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     prompts: ClassVar[Mapping[str, str]]
+    extra_slots: ClassVar[tuple[str, ...]] = ()
     max_new_tokens: ClassVar[int] = 32
 
     def parse(self, row: Mapping[str, Any]) -> Example:
@@ -66,7 +74,6 @@ class Task(ABC):
         """
         return dict(row)
 
-    @abstractmethod
     def settle(self, spec: TaskSpec, examples: Sequence[Example]) -> TaskSpec:
         """Replace every `auto` and None that has a default by its value, from a look at the data.
 
@@ -74,12 +81,39 @@ class Task(ABC):
 
         Raises:
             SpecError: when what the spec says does not fit the data, such as a label that is not
-                among `spec.labels`, or a prompt naming no field.
+                among `spec.labels`, or a prompt naming no field; with all problems found.
         """
+        language = self._language(examples) if spec.language == "auto" else spec.language
+        prompt = self.prompts[language] if spec.prompt is None else spec.prompt
+        spec = spec.model_copy(update={"language": language, "prompt": prompt})
+        spec = spec.model_copy(update={"labels": self.settle_labels(spec, examples)})
+        problems = prompt_problems(prompt, self.slot_names()) + self.problems(spec, examples)
+        if problems:
+            raise SpecError(problems)
+        return spec
+
+    def settle_labels(
+        self, spec: TaskSpec, examples: Sequence[Example]
+    ) -> Mapping[str, str] | None:
+        """Return `labels` of the settled spec; its language is settled already."""
+        return spec.labels
+
+    def problems(self, spec: TaskSpec, examples: Sequence[Example]) -> list[Problem]:
+        """Return what in the settled spec does not fit the data, beyond its prompt."""
+        if spec.labels is None:
+            return []
+        law = f"`labels` belongs to classification, but the task is {self.name}"
+        return [Problem(law, "task.labels", "Remove it.")]
+
+    def slot_names(self) -> tuple[str, ...]:
+        """Return what a prompt may name: the input fields that are one text, and the extras."""
+        fields = (f.name for f in self.fields if f.role == "input" and f.kind != "texts")
+        return (*fields, *self.extra_slots)
 
     def slots(self, example: Example, spec: TaskSpec) -> dict[str, str]:
-        """Return what the braces of the prompt are filled with."""
-        return {f.name: str(example[f.name]) for f in self.fields if f.role == "input"}
+        """Return what the braces of the prompt are filled with; an absent field is empty."""
+        inputs = (f.name for f in self.fields if f.role == "input" and f.kind != "texts")
+        return {name: str(example[name] or "") if name in example else "" for name in inputs}
 
     @abstractmethod
     def target(self, example: Example, spec: TaskSpec) -> str:
@@ -90,8 +124,7 @@ class Task(ABC):
         return None
 
     def classes(self, spec: TaskSpec) -> tuple[str, ...] | None:
-        """Return the label values in the order of a classifier's outputs; None if not a
-        classification."""
+        """Return the label values in the order of a classifier's outputs; None if it has none."""
         return None
 
     def answer_index(self, example: Example, spec: TaskSpec) -> int:
@@ -113,3 +146,67 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], spec: TaskSpec) -> dict[str, float]:
         """Return all metrics by name, the primary among them; works on stored predictions."""
+
+    def _language(self, examples: Sequence[Example]) -> Literal["en", "zh"]:
+        from llmpred.data.text import language
+
+        if not examples:
+            raise SpecError(
+                Problem(
+                    "the language of the data is `auto`, but there are no rows to tell it from",
+                    "task.language",
+                    "Set it to en or zh.",
+                )
+            )
+        step = max(1, len(examples) // LANGUAGE_SAMPLE)
+        names = [f.name for f in self.fields if f.role == "input" and f.kind == "text"]
+        sample = (examples[i] for i in range(0, len(examples), step))
+        return language([str(row.get(name) or "") for row in sample for name in names])
+
+
+def continuation(text: str, spec: TaskSpec) -> str:
+    """Return a target or candidate as it follows the prompt.
+
+    English words are joined by a space, as tokenizers with word-initial spaces expect; Chinese is
+    not spaced. A prompt that ends in white space brings its own.
+    """
+    bare = spec.language == "zh" or (spec.prompt or "")[-1:].isspace()
+    return text if bare else " " + text
+
+
+def candidate_lengths(candidates: Sequence[str]) -> tuple[int, ...]:
+    """Return `Prediction.lengths`: characters, the space that joins it to the prompt not counted.
+
+    So divides lm-evaluation-harness for its `acc_norm` (`len` of the choice; its documentation
+    says bytes, which is the same for ASCII).
+    """
+    return tuple(len(text.strip()) for text in candidates)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean of per-example scores.
+
+    Raises:
+        DataError: if there are none: a score of nothing is neither 0 nor 1.
+    """
+    if not values:
+        raise DataError(
+            Problem("there are no predictions to score", "", "Evaluate at least one row.")
+        )
+    return sum(values) / len(values)
+
+
+def perfect(task: Task, example: Example, spec: TaskSpec) -> Prediction:
+    """Return the prediction of a model that is always right; to try metrics without a model."""
+    name, gold = str(example.get("id", "")), task.gold(example, spec)
+    candidates = task.candidates(example, spec)
+    if candidates is None:
+        return Prediction(name, gold, task.read(task.target(example, spec), spec))
+    right = task.answer_index(example, spec)
+    return Prediction(
+        id=name,
+        target=gold,
+        prediction=task.answer(example, spec, right),
+        scores=tuple(0.0 if i == right else -10.0 for i in range(len(candidates))),
+        lengths=candidate_lengths(candidates),
+    )
