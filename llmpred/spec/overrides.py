@@ -1,0 +1,167 @@
+"""`--set path=value`: changes to a search space from the command line.
+
+    base=X                    the one base is X          base.F=V      F of every base
+    dataset.F=V  method.F=V   F of every dataset, of every method
+    datasets[1].F=V           F of one of them           datasets=[…]  the list whole
+    task.F  optim.F  evaluation.F  execution.F  search.F
+    seed  seeds  samples  sampler  mode  zero_shot  name
+
+Values are YAML, and may be distributions. `null` unsets what may be unset. Where exactly one of two
+keys holds, setting one drops the other: `optim.max_steps` and `optim.epochs`; `evaluation.data` and
+`evaluation.holdout`. `sampler=grid` drops `samples`. A source that is a single file, or synthetic,
+drops the `split`, `subset` and `revision` of the hub dataset it stands in for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llmpred.errors import Problem, SpecError, nearest
+from llmpred.spec.distributions import Path, dotted, named
+from llmpred.spec.yaml import parse_yaml
+
+LISTS = {"dataset": "datasets", "base": "bases", "method": "methods"}
+_SIBLINGS: dict[Path, tuple[str, ...]] = {
+    ("optim", "max_steps"): ("epochs",),
+    ("optim", "epochs"): ("max_steps",),
+    ("evaluation", "data"): ("holdout",),
+    ("evaluation", "holdout"): ("data",),
+}
+_ONE_FILE = re.compile(r"synthetic:|.*\.(jsonl?|csv|tsv|txt|parquet)(\.gz|\.zst)?$", re.IGNORECASE)
+
+
+class _MisplacedError(Exception):
+    """A path that leads nowhere: law and fix."""
+
+
+def apply_overrides(
+    document: dict[str, Any], overrides: Sequence[str], keys: Sequence[str]
+) -> tuple[dict[Path, str], list[Problem]]:
+    """Apply `path=value` texts to a search-space document, in place and in order.
+
+    Args:
+        document: the space, its bases as mappings.
+        overrides: the texts, without `--set`.
+        keys: the top-level keys a space may have.
+
+    Returns:
+        Which key paths of the document were set by which text, and what does not hold.
+    """
+    origins: dict[Path, str] = {}
+    problems: list[Problem] = []
+    for text in overrides:
+        where = f"--set {text}"
+        try:
+            name, path, value = _parsed(text, where)
+            if name not in (*keys, *LISTS):
+                raise _MisplacedError(f"unknown key `{name}`", nearest(name, (*keys, *LISTS)))
+            for target in _targets(document, path):
+                _set(document, target, value)
+                for old in [p for p in origins if p[: len(target)] == target]:
+                    del origins[old]
+                origins[target] = where
+        except _MisplacedError as error:
+            law, fix = error.args
+            problems.append(Problem(law, where, fix))
+        except SpecError as error:
+            problems += error.problems
+    return origins, problems
+
+
+def _parsed(text: str, where: str) -> tuple[str, Path, Any]:
+    written, equals, value = text.partition("=")
+    steps = re.findall(r"[^.\[\]]+|\[\d+\]", written.strip())
+    path: Path = tuple(int(s[1:-1]) if s[0] == "[" else s for s in steps)
+    if not equals or not path or dotted(path) != written.strip():
+        raise _MisplacedError(
+            f"a change is written `path=value`, but got {text!r}", "Write `optim.lr=1e-4`."
+        )
+    return str(path[0]), path, parse_yaml(value, where)
+
+
+def _targets(document: dict[str, Any], path: Path) -> Iterator[Path]:
+    """Yield the document's paths that a path of the command line means."""
+    first, rest = path[0], path[1:]
+    if first in LISTS:
+        plural = LISTS[str(first)]
+        if not rest:
+            yield (plural,)
+            return
+        members = document.get(plural)
+        if not isinstance(members, list) or not members:
+            raise _MisplacedError(f"the space has no `{plural}`", f"Set `{plural}` whole.")
+        yield from ((plural, i, *rest) for i in range(len(members)))
+        return
+    yield path
+    if first in ("task", "evaluation") and rest:
+        # The command line wins over what a dataset says of its own task or evaluation.
+        for i, dataset in enumerate(_list(document.get("datasets"))):
+            if isinstance(dataset, dict) and isinstance(dataset.get(first), dict):
+                own = dataset[first]
+                if rest[0] in own or any(s in own for s in _SIBLINGS.get((first, rest[0]), ())):
+                    yield ("datasets", i, *path)
+
+
+def _set(document: dict[str, Any], path: Path, value: Any) -> None:
+    if len(path) == 1 and path[0] in LISTS.values() and not isinstance(value, list):
+        value = [value]
+    if path[0] == "bases" and len(path) <= 2:
+        value = named_bases(value)
+    node: Any = document
+    for depth, step in enumerate(path[:-1]):
+        _check_step(node, step, path[:depth])
+        if isinstance(node, dict) and node.get(step) is None:
+            node[step] = {}
+        node = node[step]
+    _check_step(node, path[-1], path[:-1])
+    node[path[-1]] = value
+    if value is not None:
+        _drop_excluded(document, path, value)
+
+
+def _check_step(node: Any, step: str | int, path: Path) -> None:
+    here = dotted(path)
+    if found := named(node):
+        raise _MisplacedError(
+            f"`{here}` is a `{found[0]}`, which has no parts", f"Set `{here}` whole."
+        )
+    if isinstance(node, list):
+        if not isinstance(step, int):
+            raise _MisplacedError(
+                f"`{here}` is a list, which has no `{step}`", f"Write `{here}[0]`."
+            )
+        if step >= len(node):
+            raise _MisplacedError(f"`{here}` has {len(node)} entries, so there is no [{step}]", "")
+    elif not isinstance(node, dict) or isinstance(step, int):
+        raise _MisplacedError(f"`{here}` has no `{step}`", f"Set `{here}` whole.")
+
+
+def _drop_excluded(document: dict[str, Any], path: Path, value: Any) -> None:
+    """Drop what cannot hold beside the value just set."""
+    start = 2 if path[0] == "datasets" and path[2:3] == ("evaluation",) else 0
+    for sibling in _SIBLINGS.get(path[start : start + 2], ()):
+        _reach(document, path[: start + 1]).pop(sibling, None)
+    if path == ("sampler",) and value == "grid":
+        document.pop("samples", None)
+    if path[-1] == "source" and isinstance(value, str) and _ONE_FILE.match(value):
+        for key in ("split", "subset", "revision"):
+            _reach(document, path[:-1]).pop(key, None)
+
+
+def _reach(node: Any, path: Path) -> Any:
+    for step in path:
+        node = node[step]
+    return node
+
+
+def named_bases(value: Any) -> Any:
+    """Return a base, or a list of bases, with names alone turned into mappings."""
+    if isinstance(value, list):
+        return [named_bases(item) for item in value]
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
