@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from llmpred.errors import InputError, LlmpredError, Problem
 from llmpred.ledger.record import FINAL, RunRecord
 from llmpred.tracking import entries
 from llmpred.tracking.locations import (
@@ -168,6 +169,10 @@ class Tracker:
         for place in range(0, len(params), PARAMS_PER_CALL):
             self._client.log_batch(run.info.run_id, params=params[place : place + PARAMS_PER_CALL])
         if adapter is not None:
+            if not adapter.is_dir():  # which MLflow would pass over in silence
+                raise InputError(
+                    Problem(f"The adapter's folder must exist, but {adapter} does not")
+                )
             self._client.log_artifacts(run.info.run_id, str(adapter), "adapter")
         self._client.set_terminated(
             run.info.run_id,
@@ -318,7 +323,9 @@ def _is_outage(error: Exception) -> bool:
     """Whether the server is at fault; with a 4xx answer it is the run's data."""
     from mlflow.exceptions import MlflowException
 
-    return not (isinstance(error, MlflowException) and error.get_http_status_code() < 500)
+    if isinstance(error, MlflowException):
+        return bool(error.get_http_status_code() >= 500)
+    return not isinstance(error, LlmpredError)
 
 
 class Synced(NamedTuple):

@@ -153,6 +153,42 @@ for row in json.load(open(sys.argv[2])):
     assert len([r for r in logged(tracker.uri) if "llmpred.sweep" in r.data.tags]) == 1
 
 
+def test_a_run_whose_adapter_could_not_be_kept_is_completed_later(storage, a_record, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    tracker = Tracker(storage_root=storage)
+    assert tracker.log_run(a_record(1), tmp_path / "gone") == "failed"
+    assert "gone" in tracker.summary()
+    assert tracker.log_run(a_record(1)) == "logged"
+    [run] = children(tracker.uri)[a_record(1).key]
+    assert run.info.status == "FINISHED"
+    history = MlflowClient(tracker.uri).get_metric_history(run.info.run_id, "loss")
+    assert len(history) == 20
+
+
+@pytest.mark.slow
+def test_two_drivers_may_start_the_same_sweep_at_once(storage, a_record):
+    code = """
+import sys
+from llmpred.tracking import Tracker
+tracker = Tracker(storage_root=sys.argv[1])
+sys.stdin.readline()
+tracker.start_sweep("s")
+print(tracker.summary())
+"""
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(storage)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert [d.communicate("go\n")[0] for d in drivers] == ["None\n"] * 3
+    assert len(logged(default_uri(storage))) == 1
+
+
 def test_threads_may_log_at_once(storage, a_record):
     tracker = Tracker(storage_root=storage)
     tracker.start_sweep("s")
