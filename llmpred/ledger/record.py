@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from llmpred.spec.canonical import digest
 from llmpred.spec.run import RunSpec
@@ -30,7 +32,7 @@ class RunRecord(BaseModel):
         versions: semantics versions of task, method and engine.
         status: `ok` and `diverged` are outcomes of the spec; the others belong to the machine.
         accuracy_r: the primary metric in [0, 1]; None if the run has no score.
-        metrics: all metrics by name.
+        metrics: all metrics by name; NaN and infinity become None, as in `loss_curve`.
         zero_shot_key: the run that scores the untouched base on the same evaluation.
         loss_curve: one row a logged step: step, loss, lr, grad_norm.
         wall_seconds: by phase: load, train, evaluate, total.
@@ -39,7 +41,8 @@ class RunRecord(BaseModel):
         counts: rows: train, validation, evaluation, truncated, skipped.
         predictions_sha256: of the Parquet file beside the record; None if there is none.
         adapter: path of the kept adapter inside the storage; None if not kept.
-        provenance: execution, packages, hardware, git commit, host, times.
+        provenance: execution, packages, hardware, git_commit, host, created (ISO 8601, UTC; set
+            by the ledger if absent).
         error: for attempts, what went wrong.
     """
 
@@ -48,7 +51,7 @@ class RunRecord(BaseModel):
     schema_version: int = SCHEMA
     key: str
     train_key: str
-    revision: int = 0
+    revision: Annotated[int, Field(ge=0)] = 0
     origin: Literal["run", "imported"] = "run"
     dataset: str
     base: str
@@ -57,7 +60,7 @@ class RunRecord(BaseModel):
     hashes: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, int] = Field(default_factory=dict)
     status: Status
-    accuracy_r: float | None
+    accuracy_r: Annotated[float, Field(ge=0.0, le=1.0)] | None
     metrics: dict[str, float | None] = Field(default_factory=dict)
     zero_shot_key: str | None = None
     loss_curve: tuple[dict[str, float | None], ...] = ()
@@ -71,10 +74,34 @@ class RunRecord(BaseModel):
     error: str | None = None
     checksum: str = ""
 
+    @field_validator("accuracy_r", "metrics", "loss_curve", mode="before")
+    @classmethod
+    def _unknown(cls, value: Any) -> Any:
+        """JSON has no NaN or infinity: what a diverged run shows is kept as unknown."""
+        return _finite(value)
+
     def sealed(self) -> RunRecord:
         """Return the record with the checksum of all its other fields."""
         return self.model_copy(update={"checksum": self.content_checksum()})
 
     def content_checksum(self) -> str:
         """Return the hash of the canonical JSON of everything but `checksum`."""
-        return digest(self.model_dump(mode="json", exclude={"checksum"}))
+        return checksum_of(self.model_dump(mode="json"))
+
+
+def checksum_of(payload: Mapping[str, Any]) -> str:
+    """Return the checksum of a record's JSON as it is stored.
+
+    It is taken of the JSON rather than of the model, so fields added later break no old record.
+    """
+    return digest({name: value for name, value in payload.items() if name != "checksum"})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_finite(item) for item in value)
+    return value
