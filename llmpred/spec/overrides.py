@@ -9,7 +9,8 @@
 Values are YAML, and may be distributions. `null` unsets what may be unset. Where exactly one of two
 keys holds, setting one drops the other: `optim.max_steps` and `optim.epochs`; `evaluation.data` and
 `evaluation.holdout`. `sampler=grid` drops `samples`. A source that is a single file, or synthetic,
-drops the `split`, `subset` and `revision` of the hub dataset it stands in for.
+drops the `split`, `subset` and `revision` of the hub dataset it stands in for; a file also drops
+the `options` of a synthetic source.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _SIBLINGS: dict[Path, tuple[str, ...]] = {
     ("evaluation", "data"): ("holdout",),
     ("evaluation", "holdout"): ("data",),
 }
-_ONE_FILE = re.compile(r"synthetic:|.*\.(jsonl?|csv|tsv|txt|parquet)(\.gz|\.zst)?$", re.IGNORECASE)
+_ONE_FILE = re.compile(
+    r"synthetic:|.*\.(jsonl?|ndjson|csv|tsv|tab|parquet)(\.gz)?$", re.IGNORECASE
+)
 
 
 class _MisplacedError(Exception):
@@ -146,8 +149,9 @@ def _drop_excluded(document: dict[str, Any], path: Path, value: Any) -> None:
     if path == ("sampler",) and value == "grid":
         document.pop("samples", None)
     if path[-1] == "source" and isinstance(value, str) and _ONE_FILE.match(value):
-        for key in ("split", "subset", "revision"):
-            _reach(document, path[:-1]).pop(key, None)
+        for key in ("split", "subset", "revision", "options"):
+            if key != "options" or not value.startswith("synthetic:"):
+                _reach(document, path[:-1]).pop(key, None)
 
 
 def _reach(node: Any, path: Path) -> Any:

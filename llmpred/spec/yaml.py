@@ -49,8 +49,8 @@ class _Loader(yaml.SafeLoader):
         self._composed += 1
         self._depth += 1
         if self._composed > MAX_NODES or self._depth > MAX_DEPTH:
-            raise _LocatedError(_too_large(), self.get_mark())  # type: ignore[no-untyped-call]
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            raise _LocatedError(_too_large(), self.get_mark())
+        node = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
