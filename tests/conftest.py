@@ -5,6 +5,7 @@ import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,3 +17,85 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the optional data folder ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer Llama with random weights (always the same) and its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-causal")
+    vocabulary = _save_tokenizer(folder, start="<s>", end="</s>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer BERT with random weights (always the same) and its tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    vocabulary = _save_tokenizer(folder, start="[CLS]", end="[SEP]")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=0,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+TOKENIZER_CORPUS = (
+    "Review: a fine film, warm and funny, one of the best of the year\nSentiment: positive",
+    "Review: a dull and clumsy film, slow, loud and far too long\nSentiment: negative",
+    "Question: who wrote the book? Context: the book was written by her. Answer:",
+    "评论：房间很干净，服务也很好\n情感倾向：正面",
+    "评论：房间又脏又吵，服务很差\n情感倾向：负面",
+)
+
+
+def _save_tokenizer(folder: Path, *, start: str, end: str) -> int:
+    """Train a small byte-level BPE tokenizer that frames its input, and return its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<pad>", start, end],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TOKENIZER_CORPUS, trainer)
+    frame = f"{start} $A {end}" if start == "[CLS]" else f"{start} $A"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=frame, special_tokens=[(start, 1), (end, 2)]
+    )
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token="<pad>"
+    )
+    wrapped.save_pretrained(folder)
+    return len(wrapped)
