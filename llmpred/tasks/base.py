@@ -69,6 +69,9 @@ class Task(ABC):
     def parse(self, row: Mapping[str, Any]) -> Example:
         """Turn mapped, type-checked field values into an example.
 
+        Texts and labels are not empty; an `index` is an int, or a text to make one of; an optional
+        field without a value is absent.
+
         Raises:
             ValueError: with the law that the row breaks; the reader adds file and line.
         """

@@ -24,8 +24,9 @@ class MultipleChoice(Task):
     """A question, its choices, and which of them is right.
 
     `answer` may be an index from 0, a letter from A, a numbered name from 1 (`answer2`, `option 2`)
-    or the text of a choice; where two of these readings disagree the row is refused. A number that
-    the file holds as a number is always an index; one held as text may be a choice as well.
+    or the text of a choice. A number that the file holds as a number is always an index, and an
+    upper-case letter always a letter, as in MMLU. Anything else that can be read in two ways which
+    disagree, such as the text 2 among the choices 2, 3 and 4, is refused.
 
     Without `choices`, they are read from the question, in the form of the LLM-Adapters collections
     (Hu et al., 2023): `… Answer1: first Answer2: second … Answer format: answer1/answer2`, or
@@ -62,12 +63,10 @@ class MultipleChoice(Task):
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """Find the choices, and the index of the right one."""
-        question, choices = str(row["question"]), row.get("choices")
+        question, choices = row["question"], row.get("choices")
         if choices is None:
             question, choices = embedded_choices(question)
-        choices = [str(choice).strip() for choice in choices]
-        if not question.strip():
-            raise ValueError("`question` must not be empty")
+        choices = [choice.strip() for choice in choices]
         if len(choices) < 2:
             raise ValueError(f"`choices` must have at least two entries, but has {len(choices)}")
         if not all(choices):
@@ -136,20 +135,19 @@ def which(answer: Any, choices: Sequence[str]) -> int:
     Raises:
         ValueError: if it names none, or two of its readings name different ones.
     """
-    number = isinstance(answer, int) and not isinstance(answer, bool)
     text = str(answer).strip()
     readings: dict[str, int] = {}
     if re.fullmatch(r"\d+", text):
         readings["an index from 0"] = int(text)
     elif re.fullmatch(r"[A-Za-z]", text):
         readings["a letter"] = LETTERS.index(text.upper())
-    elif numbered := re.fullmatch(
-        r"(?:answer|option|choice|solution|ending)\s*([1-9]\d*)", text.lower()
-    ):
+    elif numbered := _NAME.fullmatch(text):
         readings["a number from 1"] = int(numbered[1]) - 1
     readings = {form: i for form, i in readings.items() if i < len(choices)}
-    if not number:
-        same = [i for i, choice in enumerate(choices) if choice.casefold() == text.casefold()]
+    settled = isinstance(answer, int) or (text in LETTERS and readings)
+    if not settled:
+        same = [i for i, choice in enumerate(choices) if choice == text]
+        same = same or [i for i, choice in enumerate(choices) if choice.lower() == text.lower()]
         readings |= {f"the text of choice {i + 1}": i for i in same}
     if not readings:
         raise ValueError(
@@ -159,11 +157,12 @@ def which(answer: Any, choices: Sequence[str]) -> int:
     if len(set(readings.values())) > 1:
         raise ValueError(
             f"`answer` {text[:80]!r} can be read in several ways ({', '.join(readings)}) that name "
-            "different choices; give it as a letter, or as a number in a format that has numbers"
+            "different choices; give it as an upper-case letter"
         )
     return next(iter(readings.values()))
 
 
+_NAME = re.compile(r"(?:answer|option|choice|solution|ending)\s*([1-9]\d*)", re.IGNORECASE)
 _FORMAT = re.compile(r"\s*Answer format:\s*(\w+(?:\s*/\s*\w+)+)\s*\.?\s*$", re.IGNORECASE)
 _NUMBERED = re.compile(r"\s*\b(?:Answer|Option|Choice|Solution|Ending)\s?(\d+):\s*", re.IGNORECASE)
 _REQUEST = re.compile(r"^Please [^:\n]*:\s*")

@@ -52,28 +52,20 @@ class Sentiment(Task):
     }
     max_new_tokens = 8
 
-    def parse(self, row: Mapping[str, Any]) -> Example:
-        """Refuse rows without text or label."""
-        text, label = str(row["text"]), str(row["label"]).strip()
-        if not text.strip():
-            raise ValueError("`text` must not be empty")
-        if not label:
-            raise ValueError("`label` must not be empty")
-        return {**row, "text": text, "label": label}
-
     def settle_labels(
         self, spec: TaskSpec, examples: Sequence[Example]
     ) -> Mapping[str, str] | None:
-        """Take the labels from the data, in numeric or alphabetic order, if the spec has none."""
+        """Return the spec's labels, else those found in the data, sorted by text.
+
+        Sorted as canonical JSON sorts them, so that stored scores keep their order.
+        """
         if spec.labels is not None:
-            return spec.labels
+            return dict(sorted(spec.labels.items()))
         found = {example["label"] for example in examples}
         words = POLARITY[spec.language]
         if found == {"0", "1"}:
             return {"0": words["negative"], "1": words["positive"]}
-        if found == set(words):
-            return words
-        return {label: label for label in _ordered(found)}
+        return words if found == set(words) else {label: label for label in sorted(found)}
 
     def problems(self, spec: TaskSpec, examples: Sequence[Example]) -> list[Problem]:
         """Refuse label sets that cannot be told apart, and labels outside the set."""
@@ -156,14 +148,6 @@ def _labels(spec: TaskSpec) -> Mapping[str, str]:
     if spec.labels is None:
         raise TypeError("the task spec is not settled: it has no labels")
     return spec.labels
-
-
-def _ordered(labels: set[str]) -> list[str]:
-    """Sort numbers by value and anything else by text."""
-    try:
-        return sorted(labels, key=lambda label: (float(label), label))
-    except ValueError:
-        return sorted(labels)
 
 
 def _list(labels: Mapping[str, Any]) -> str:
