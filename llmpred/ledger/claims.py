@@ -4,14 +4,18 @@ A claim is the newest file in `claims/<key>/`, numbered from 1. The file holds w
 when. Only exclusive creation is needed:
 
 - A key is free if it has no file, or if its newest one is released, past its time, or of a process
-  of this machine that is dead. Whoever creates the next number has the claim.
-- The owner extends its time by rewriting its own file. A number is used once, because the newest
-  file is never deleted while claims are made, so an owner only ever touches its own file.
+  of this machine that is dead. Whoever creates the next number has the claim, if it then still is
+  the newest and the one before it is still there.
+- The owner extends its time by rewriting its own file; only the newest file means anything.
 
-Two owners at once are impossible while clocks differ by less than `CLOCK_SKEW`: whoever takes over
-looks at its clock *before* it reads the old claim and finds it expired by more than the skew. An
-owner's renewal that the reader missed therefore ended after the old expiry, and `renew` counts such
-a renewal as lost.
+Why two owners at once are impossible while clocks differ by less than `CLOCK_SKEW`:
+
+- Files older than one's own are deleted by the new owner, so someone slow may create a number that
+  was used and deleted. But the newest file is never deleted by an owner, so the slow one sees a
+  higher number, or, after a `sweep`, that the file it read is gone, and withdraws.
+- Whoever takes over looks at its clock *before* it reads the old claim and finds it expired by more
+  than the skew. A renewal that it missed therefore ended after the old expiry, and `renew` counts
+  such a renewal as lost.
 """
 
 from __future__ import annotations
@@ -115,10 +119,11 @@ def claim(
     newest = status(storage, key)
     if newest is not None and newest.held(now):
         return None
+    before = newest.generation if newest else 0
     mine = Claim(
         storage=storage,
         key=key,
-        generation=newest.generation + 1 if newest else 1,
+        generation=before + 1,
         owner=owner,
         token=secrets.token_hex(8),
         lease_seconds=lease_seconds,
@@ -129,9 +134,12 @@ def claim(
         found = _read(storage, key, mine.generation)
         if found is None or found.token != mine.token:
             return None
-    storage.delete_many(
-        _path(key, older) for older in _generations(storage, key) if older < mine.generation
-    )
+    generations = _generations(storage, key)
+    older = [number for number in generations if number < mine.generation]
+    if generations[-1:] != [mine.generation] or (older or [0])[-1] != before:
+        storage.delete(mine.path)  # we were slow: the number was used before
+        return None
+    storage.delete_many(_path(key, number) for number in older)
     return mine
 
 
@@ -180,7 +188,8 @@ def sweep(storage: Storage, done: Iterable[str]) -> int:
     for key in {path.split("/")[1] for path in storage.list("claims/")} & done:
         newest = status(storage, key)
         if newest is not None and not newest.held():
-            storage.delete_many(storage.list(f"claims/{key}/"))
+            numbers = _generations(storage, key)
+            storage.delete_many(_path(key, n) for n in numbers if n <= newest.generation)
             swept += 1
     return swept
 

@@ -97,8 +97,8 @@ class Storage:
             FileNotFoundError: if there is no such file.
             StorageError: if it cannot be read.
         """
-        with self.open(path) as file:
-            return file.read()
+        with self._errors("read", path):
+            return self._store.read(checked(path))
 
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes]:
         """Return path -> content of those of `paths` that exist, read together where that helps."""
@@ -315,6 +315,7 @@ class _Store(Protocol):
     root: str
 
     def errors(self) -> tuple[type[Exception], ...]: ...
+    def read(self, path: str) -> bytes: ...
     def open(self, path: str) -> BinaryIO: ...
     def read_many(self, paths: Sequence[str]) -> dict[str, bytes]: ...
     def exists(self, path: str) -> bool: ...
@@ -348,6 +349,9 @@ class _Folder:
 
     def local_path(self, path: str) -> Path:
         return self._root / path
+
+    def read(self, path: str) -> bytes:
+        return (self._root / path).read_bytes()
 
     def open(self, path: str) -> BinaryIO:
         return (self._root / path).open("rb")
@@ -512,6 +516,9 @@ class _Bucket:
 
     def local_path(self, path: str) -> None:
         return None
+
+    def read(self, path: str) -> bytes:
+        return cast("bytes", self._fs.cat_file(self._at(path)))
 
     def open(self, path: str) -> BinaryIO:
         return cast("BinaryIO", self._fs.open(self._at(path), "rb"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -70,10 +71,11 @@ def s3_server() -> Iterator[str]:
     conditional puts through; real S3 does both at once, and so does a server behind one lock.
     """
     pytest.importorskip("s3fs")
-    from moto.server import create_backend_app
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+    from moto.server import create_backend_app
     from werkzeug.serving import make_server
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     app, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
 
     def one_at_a_time(environ: dict[str, Any], start_response: Any) -> list[bytes]:
