@@ -86,7 +86,7 @@ class Task(ABC):
             SpecError: when what the spec says does not fit the data, such as a label that is not
                 among `spec.labels`, or a prompt naming no field; with all problems found.
         """
-        language = self._language(examples) if spec.language == "auto" else spec.language
+        language = self.language(examples) if spec.language == "auto" else spec.language
         prompt = self.prompts[language] if spec.prompt is None else spec.prompt
         spec = spec.model_copy(update={"language": language, "prompt": prompt})
         spec = spec.model_copy(update={"labels": self.settle_labels(spec, examples)})
@@ -94,6 +94,27 @@ class Task(ABC):
         if problems:
             raise SpecError(problems)
         return spec
+
+    def language(self, examples: Sequence[Example]) -> Literal["en", "zh"]:
+        """Return the language of the input texts, judged by a sample of the rows.
+
+        Raises:
+            SpecError: if there are no rows.
+        """
+        from llmpred.data.text import language
+
+        if not examples:
+            raise SpecError(
+                Problem(
+                    "the language of the data is `auto`, but there are no rows to tell it from",
+                    "task.language",
+                    "Set it to en or zh.",
+                )
+            )
+        step = max(1, len(examples) // LANGUAGE_SAMPLE)
+        names = [f.name for f in self.fields if f.role == "input" and f.kind == "text"]
+        sample = (examples[i] for i in range(0, len(examples), step))
+        return language([str(row.get(name) or "") for row in sample for name in names])
 
     def settle_labels(
         self, spec: TaskSpec, examples: Sequence[Example]
@@ -150,22 +171,6 @@ class Task(ABC):
     def score(self, predictions: Sequence[Prediction], spec: TaskSpec) -> dict[str, float]:
         """Return all metrics by name, the primary among them; works on stored predictions."""
 
-    def _language(self, examples: Sequence[Example]) -> Literal["en", "zh"]:
-        from llmpred.data.text import language
-
-        if not examples:
-            raise SpecError(
-                Problem(
-                    "the language of the data is `auto`, but there are no rows to tell it from",
-                    "task.language",
-                    "Set it to en or zh.",
-                )
-            )
-        step = max(1, len(examples) // LANGUAGE_SAMPLE)
-        names = [f.name for f in self.fields if f.role == "input" and f.kind == "text"]
-        sample = (examples[i] for i in range(0, len(examples), step))
-        return language([str(row.get(name) or "") for row in sample for name in names])
-
 
 def continuation(text: str, spec: TaskSpec) -> str:
     """Return a target or candidate as it follows the prompt.
@@ -202,14 +207,14 @@ def mean(values: Sequence[float]) -> float:
 def perfect(task: Task, example: Example, spec: TaskSpec) -> Prediction:
     """Return the prediction of a model that is always right; to try metrics without a model."""
     name, gold = str(example.get("id", "")), task.gold(example, spec)
-    candidates = task.candidates(example, spec)
-    if candidates is None:
+    options = task.candidates(example, spec) or task.classes(spec)
+    if options is None:
         return Prediction(name, gold, task.read(task.target(example, spec), spec))
     right = task.answer_index(example, spec)
     return Prediction(
         id=name,
         target=gold,
         prediction=task.answer(example, spec, right),
-        scores=tuple(0.0 if i == right else -10.0 for i in range(len(candidates))),
-        lengths=candidate_lengths(candidates),
+        scores=tuple(0.0 if i == right else -10.0 for i in range(len(options))),
+        lengths=candidate_lengths(options),
     )

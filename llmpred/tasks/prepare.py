@@ -145,8 +145,7 @@ def _identity(source: SourceSpec) -> str:
 def _prepared(request: _Request) -> Prepared:
     task, spec = request.task, request.spec
     train, evaluation = _split(request)
-    both = [train, evaluation] if spec.trains else [evaluation]
-    settled = task.settle(spec.task, Examples(_stacked(both)))
+    settled = _settled(task, spec.task, train, evaluation)
 
     train = sample(train, spec.dataset.limit, LIMIT_SEED)
     evaluation = sample(evaluation, spec.evaluation.limit, LIMIT_SEED)
@@ -187,10 +186,18 @@ def _split(request: _Request) -> tuple[pa.Table, pa.Table]:
     return train, evaluation
 
 
-def _stacked(tables: Sequence[pa.Table]) -> pa.Table:
+def _settled(task: Task, spec: TaskSpec, train: pa.Table, evaluation: pa.Table) -> TaskSpec:
+    """Settle the task on all rows, but the language on what is asked of the model.
+
+    So a run and the zero-shot score of its base have the same prompt whatever the training data.
+    """
     import pyarrow as pa
 
-    return pa.concat_tables(tables, promote_options="default")
+    if spec.language == "auto":
+        language = task.language(Examples(evaluation))
+        spec = spec.model_copy(update={"language": language})
+    rows = pa.concat_tables([train, evaluation], promote_options="default")
+    return task.settle(spec, Examples(rows))
 
 
 def _try_metrics(task: Task, settled: TaskSpec, evaluation: pa.Table, spec: RunSpec) -> None:

@@ -81,6 +81,8 @@ def score(
 ) -> dict[str, float]:
     """Return the task's metrics and the further ones named in `extra`; a dict's as `name_key`.
 
+    The task's own are never replaced.
+
     Raises:
         DataError: if there are no predictions.
         SpecError: if a name is unknown, a metric fails or gives no finite number, or the primary
@@ -90,7 +92,7 @@ def score(
     for name in extra or ():
         if name not in metrics:
             function = metric(name, tuple(metrics))
-            metrics |= _measure(name, function, predictions, spec)
+            metrics = {**_measure(name, function, predictions, spec), **metrics}
     for name, value in metrics.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise SpecError(

@@ -69,13 +69,14 @@ def _check_example(task: Task, example: Example, spec: TaskSpec) -> None:
         assert candidates, "label scoring needs candidates"
     if "classifier" in task.heads:
         assert classes, "a classifier needs classes"
+    if candidates is not None or classes is not None:
+        right = task.answer_index(example, spec)
+        assert task.answer(example, spec, right) == task.gold(example, spec)
     if candidates is not None:
         assert len(set(candidates)) == len(candidates), "candidates must differ"
-        right = task.answer_index(example, spec)
         assert candidates[right] == target, "the target must be the right candidate"
-        assert task.answer(example, spec, right) == task.gold(example, spec)
     if classes is not None:
-        assert classes[task.answer_index(example, spec)] == task.gold(example, spec)
+        assert classes[right] == task.gold(example, spec), "the right class must be the gold one"
 
 
 def _check_metrics(task: Task, examples: Sequence[Example], spec: TaskSpec) -> None:

@@ -139,6 +139,15 @@ def test_labels_do_not_depend_on_limits(run: Prepare, tmp_path: Path) -> None:
     assert run("none", evaluation=evaluation).spec == small.spec
 
 
+def test_language_is_that_of_the_evaluation_rows(run: Prepare, tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "zh.jsonl", [{"text": "很好", "label": "1"}, {"text": "差", "label": "0"}]
+    )
+    evaluation = {"data": {"source": source}}
+    assert run(evaluation=evaluation).spec == run("none", evaluation=evaluation).spec
+    assert run(evaluation=evaluation).spec.language == "zh"
+
+
 def test_recipe_with_a_mixture(run: Prepare, tmp_path: Path) -> None:
     other = write(tmp_path / "other.jsonl", reviews(60, word="song"))
     mix = {"mix": {"sources": [{"source": other, "weight": 3.0}], "n": 40}}
