@@ -12,7 +12,7 @@ from llmpred.errors import InputError, Problem
 # MLflow retries for minutes by default; a sweep would stand still meanwhile. What the user set
 # stays.
 SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "6",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",

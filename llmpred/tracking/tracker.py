@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +235,7 @@ class Tracker:
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             for noisy in ("mlflow", "alembic"):
                 logging.getLogger(noisy).setLevel(logging.WARNING)
-        self._client = MlflowClient(self.uri, registry_uri=self.uri)
+        self._client = MlflowClient(self.uri)
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is not None:
             self._experiment_id = experiment.experiment_id
@@ -254,7 +254,7 @@ class Tracker:
 
     # --- and how failing is borne --------------------------------------------------------------
 
-    def _for_the_sweep(self, action: Any) -> None:
+    def _for_the_sweep(self, action: Callable[[], object]) -> None:
         try:
             with self._watched():
                 action()
