@@ -30,9 +30,7 @@ _SIBLINGS: dict[Path, tuple[str, ...]] = {
     ("evaluation", "data"): ("holdout",),
     ("evaluation", "holdout"): ("data",),
 }
-_ONE_FILE = re.compile(
-    r"synthetic:|.*\.(jsonl?|ndjson|csv|tsv|tab|parquet)(\.gz)?$", re.IGNORECASE
-)
+_ONE_FILE = re.compile(r"synthetic:|.*\.(jsonl?|ndjson|csv|tsv|tab|parquet)(\.gz)?$", re.IGNORECASE)
 
 
 class _MisplacedError(Exception):

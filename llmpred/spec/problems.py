@@ -72,6 +72,9 @@ def from_pydantic(
     problems: dict[Path, Problem] = {}
     for item in error.errors(include_url=False):
         path = _real(item["loc"], model)
+        among_others = item["type"] == "literal_error" and _is_union(model, path)
+        if among_others and isinstance(item["input"], list):
+            continue  # a list is meant as the list that may stand here too; its entries are wrong
         if path not in problems:
             law, fix = _law(item, path, model, also or {})
             problems[path] = Problem(law, where(path), fix)
@@ -148,7 +151,7 @@ def _real(loc: Sequence[str | int], model: type[BaseModel]) -> Path:
     path: list[str | int] = []
     for step in loc:
         if isinstance(step, str) and _is_union(model, tuple(path)):
-            break
+            continue
         path.append(step)
     return tuple(path)
 

@@ -196,10 +196,9 @@ def load_space(
     def where(written: Path) -> str:
         return _where(str(path), origins, written)
 
-    found = _distribution_problems(document, where)
     header, of_header = _header(document, FilePath(path).stem, where)
     parts, of_parts = _parts(document, where)
-    found = found | of_header | of_parts
+    found = of_header | of_parts | _distribution_problems(document, where)
     space = Space(
         path=FilePath(path),
         overrides=tuple(overrides),
@@ -447,9 +446,14 @@ def _checked(
     filled: dict[str, Any], heads: Heads | None, where: Callable[[Path], str]
 ) -> tuple[RunSpec | None, dict[Path, Problem]]:
     """Return the run that filled JSON stands for, or what does not hold, by path in the run."""
-    tied = {path: Problem(law, where(path)) for path, law in settle_times(filled)}
+    ties = [(path, args[0]) for path, name, args in all_named(filled) if name == "times"]
+    untied = {path: Problem(law, where(path)) for path, law in settle_times(filled)}
     run, found = _validated(RunSpec, filled, where)
-    found |= tied
+    found |= untied
+    wrong = {dotted(path) for path in found}
+    for path, reference in ties:
+        if reference in wrong:  # what follows from another mistake is none of its own
+            found.pop(path, None)
     if run is not None and not found:
         for path, law, fix in impossible(run, heads):
             found[path] = Problem(law, where(path), fix)

@@ -17,7 +17,7 @@ import yaml
 from llmpred.errors import Problem, SpecError
 
 MAX_BYTES = 5_000_000
-MAX_NODES = 100_000  # after aliases are followed: a "billion laughs" file stays small until then
+MAX_NODES = 20_000  # after aliases are followed: a "billion laughs" file stays small until then
 MAX_DEPTH = 50
 
 _TAG = "tag:yaml.org,2002:"
@@ -143,7 +143,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def _syntax(problem: str, place: str) -> Problem:
     if r"\t" in problem:
         return Problem("YAML is indented by spaces, but a tab was found", place, "Use spaces.")
-    if "single document" in problem or "document start" in problem:
+    if "another document" in problem or "document start" in problem:
         fix = "Put text that holds braces, colons or `---` in quotes."
         return Problem("there must be exactly one YAML value, but more follows", place, fix)
     fix = "Check indentation, brackets and quotes on this line and the one before."

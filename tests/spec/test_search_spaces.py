@@ -1,0 +1,96 @@
+"""The spaces that are shipped: they load, and the commands that open them work."""
+
+import itertools
+import shlex
+from pathlib import Path
+
+import pytest
+
+from llmpred.spec.space import expand, load_space
+from llmpred.tasks import registry
+from llmpred.tasks.prepare import prepare
+
+SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
+HEADS = {name: registry.get(name).heads for name in registry.names()}
+RUNS = {  # zero-shot, fine-tunes
+    "demo": (0, 8),
+    "multiple_choice_lora": (4, 48),
+    "qa_h1": (1, 1),
+    "qa_lora": (3, 144),
+    "sentiment_lora": (2, 96),
+    "summarization_lora": (2, 48),
+}
+FILES = {  # what a user's own files stand for in the CPU-sized commands
+    "multiple_choice_lora": ("multiple_choice/mmlu_val.json", "multiple_choice/mmlu_dev.json"),
+    "qa_h1": ("qa/squad_v1.1_20_articles.json",) * 2,
+    "qa_lora": ("qa/squad_v1.1_20_articles.json",) * 2,
+    "sentiment_lora": ("sentiment/sst2_dev.tsv", "sentiment/sst2_test.tsv"),
+    "summarization_lora": ("summarization/xsum_1000.jsonl",) * 2,
+}
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Return the commands in a file's opening comment, as words."""
+    comment = [line[1:] for line in path.read_text().splitlines() if line.startswith("#")]
+    joined = "\n".join(comment).replace("\\\n", " ")
+    return [shlex.split(line) for line in joined.splitlines() if line.startswith("   ")]
+
+
+def set_options(command: list[str]) -> list[str]:
+    return [after for word, after in itertools.pairwise(command) if word == "--set"]
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_expands(path: Path) -> None:
+    runs = expand(load_space(path, heads=HEADS))
+    trains = [run.trains for run in runs]
+    assert (trains.count(False), trains.count(True)) == RUNS[path.stem]
+    assert load_space(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_opens_with_its_command(path: Path) -> None:
+    full, small = commands(path)[:2]
+    space = ["--space", f"search_spaces/{path.name}", "--storage", "~/llmpred"]
+    assert full == ["python", "jobs/collect_ground_truth.py", *space]
+    if path.stem == "demo":  # CPU-sized as it is
+        return
+    assert small[: len(full)] == full
+    runs = expand(load_space(path, set_options(small), heads=HEADS))
+    assert {run.base.name for run in runs} == {"smollm2-135m"}
+    assert len(runs) <= 9
+
+
+def test_h1_is_the_baseline() -> None:
+    path = next(path for path in SPACES if path.stem == "qa_h1")
+    zero_shot, run = expand(load_space(path))
+    assert run.base.name == zero_shot.base.name == "Qwen/Qwen2.5-7B-Instruct-1M"
+    adapter, optim = run.method.adapter, run.optim
+    assert (adapter.r, adapter.alpha, adapter.dropout) == (8, 32.0, 0.1)
+    assert (optim.lr, optim.batch_size, optim.epochs) == (3e-4, 64, 3.0)
+
+
+def test_demo_data_is_there(tmp_path: Path) -> None:
+    path = next(path for path in SPACES if path.stem == "demo")
+    sizes = {}
+    for run in expand(load_space(path)):
+        prepared = prepare(run, cache=tmp_path)
+        sizes[run.dataset.name] = (len(prepared.train), len(prepared.evaluation))
+    assert sizes == {
+        "clean": (300, 200),
+        "noisy": (300, 200),
+        "scarce": (60, 200),
+        "padded": (120, 200),
+    }
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("path", [p for p in SPACES if p.stem in FILES], ids=lambda path: path.stem)
+def test_small_command_on_real_data(path: Path, shared_data: Path, tmp_path: Path) -> None:
+    train, test = (shared_data / name for name in FILES[path.stem])
+    overrides = [*set_options(commands(path)[1]), f"dataset.source={train}"]
+    overrides.append(f"evaluation.data.source={test}")
+    for run in expand(load_space(path, overrides, heads=HEADS)):
+        prepared = prepare(run, cache=tmp_path)
+        assert len(prepared.evaluation) <= 300
+        assert 0 < len(prepared.train) <= 600 or not run.trains
