@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 1024  # rows held as Python objects at a time
-KEPT = 32  # prepared datasets that a process remembers; their tables are memory-mapped
+KEPT = 8  # prepared datasets that a process remembers; splits of a large one are held in memory
 TRIED = 200  # rows on which further metrics are tried before anything is trained
 LIMIT_SEED = 0  # the run's own seed does not touch the data
 
@@ -209,9 +209,13 @@ def _try_metrics(task: Task, settled: TaskSpec, evaluation: pa.Table, spec: RunS
 
 
 def _notes(request: _Request) -> list[str]:
-    """Return what the readers noticed, with the source in front."""
+    """Return what the readers noticed, each note with its source."""
     names = {_identity(source): source.source for source in _sources(request.spec)}
-    return [f"{names[key]}: {note}" for key, load in request.sources.items() for note in load.notes]
+    return [
+        note if names[key] in note else f"{names[key]}: {note}"
+        for key, loaded in request.sources.items()
+        for note in loaded.notes
+    ]
 
 
 def _warnings(task: Task, tables: dict[str, pa.Table], hashes: dict[str, str]) -> list[str]:

@@ -86,8 +86,8 @@ class Sentiment(Task):
         outside = Counter(e["label"] for e in examples if e["label"] not in labels)
         if outside:
             law = (
-                f"every label must be one of {_list(labels)}, but {outside.total()} rows have "
-                f"{_list(outside)}"
+                f"every label must be one of {_list(labels)}, but the data have {_list(outside)} "
+                f"(rows: {outside.total()})"
             )
             problems.append(Problem(law, where, "Add them to `labels`, or mend the rows."))
         return problems

@@ -170,7 +170,7 @@ def test_skipped_rows_are_counted_and_said(run: Prepare, tmp_path: Path) -> None
     source = write(tmp_path / "holes.jsonl", [*reviews(10), {"text": "", "label": "1"}])
     data = run(dataset={"source": source, "on_bad_row": "skip"})
     assert data.counts["skipped"] == 1
-    assert any(note.startswith(source) for note in data.notes)
+    assert any(source in note for note in data.notes)
 
 
 def test_label_never_trained_is_said(run: Prepare, tmp_path: Path) -> None:

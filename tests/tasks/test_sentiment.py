@@ -57,7 +57,7 @@ def test_label_order_is_that_of_canonical_json() -> None:
         (
             ["0", "1", "2"],
             {"0": "bad", "1": "good"},
-            "one of '0', '1', but 1 rows have '2'",
+            r"one of '0', '1', but the data have '2' \(rows: 1\)",
         ),
         (["0", "1"], {"0": "same", "1": "same"}, "'same'"),
         (["0", "1"], {"0": " ", "1": "good"}, "word of its own"),
