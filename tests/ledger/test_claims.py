@@ -13,6 +13,7 @@ import pytest
 from llmpred.errors import StorageError
 from llmpred.ledger import Heartbeat, Storage, claim, release, renew, status, this_process
 from llmpred.ledger.claims import CLOCK_SKEW, sweep
+from tests.ledger.workers import claim_all, take_turns, together
 
 ME = this_process("test")
 ELSEWHERE = dataclasses.replace(ME, machine="another", host="far")
@@ -143,66 +144,18 @@ def test_a_killed_holder_is_followed_at_once(storage: Storage) -> None:
     holder.stdout.close()
 
 
-COMPETE = """
-import random, sys
-from llmpred.ledger import Storage, claim, this_process
-storage, owner = Storage(sys.argv[1]), this_process()
-keys = [f"key-{i}" for i in range(50)]
-random.shuffle(keys)
-sys.stdin.readline()
-print(*(key for key in keys if claim(storage, key, owner)), flush=True)
-sys.stdin.readline()
-"""
-
-
 def test_eight_processes_claim_fifty_keys_once(storage: Storage) -> None:
-    """Among expired and released claims as much as on fresh keys."""
+    """Among abandoned and released claims as much as on fresh keys."""
+    keys = [f"key-{i}" for i in range(50)]
     for i in range(0, 50, 5):
-        old = claim(storage, f"key-{i}", dataclasses.replace(ME, started=-1.0))
-        released = claim(storage, f"key-{i + 1}", ELSEWHERE)
-        assert old is not None
+        abandoned = claim(storage, keys[i], dataclasses.replace(ME, started=-1.0))
+        released = claim(storage, keys[i + 1], ELSEWHERE)
+        assert abandoned is not None
         assert released is not None
         release(released)
-    collectors = [
-        subprocess.Popen(
-            [sys.executable, "-c", COMPETE, storage.root],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(8)
-    ]
-    for go in collectors:
-        assert go.stdin is not None
-        go.stdin.write("go\n")
-        go.stdin.flush()
-    claimed: Counter[str] = Counter()
-    for collector in collectors:  # all stay alive until all have claimed
-        assert collector.stdout is not None
-        claimed.update(collector.stdout.readline().split())
-    for collector in collectors:
-        collector.communicate("done\n")
-        assert collector.returncode == 0
-    assert claimed == {f"key-{i}": 1 for i in range(50)}
-
-
-WORK = """
-import random, sys, time
-from llmpred.ledger import Storage, claim, release, this_process
-storage, owner = Storage(sys.argv[1]), this_process()
-for _ in range(25):
-    mine = claim(storage, "key", owner)
-    if mine is None:
-        continue
-    # Exclusive creation is the referee: two holders at once would meet here.
-    if not storage.create("referee", b""):
-        sys.exit("two holders")
-    time.sleep(random.random() / 500)
-    storage.delete("referee")
-    release(mine)
-"""
+    claimed = together(8, claim_all, storage.root, keys)
+    assert Counter(key for mine in claimed for key in mine) == dict.fromkeys(keys, 1)
 
 
 def test_claiming_and_releasing_in_turns_never_overlaps(storage: Storage) -> None:
-    workers = [subprocess.Popen([sys.executable, "-c", WORK, storage.root]) for _ in range(4)]
-    assert [worker.wait() for worker in workers] == [0] * 4
+    assert together(4, take_turns, storage.root, 25) == [True] * 4

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import errno
 import os
 import pickle
@@ -14,6 +13,7 @@ import pytest
 from llmpred.errors import StorageError
 from llmpred.ledger import Storage, safe_name
 from llmpred.ledger.storage import TEMPORARY
+from tests.ledger.workers import create_all, together
 
 
 def test_files_come_back(storage: Storage) -> None:
@@ -142,18 +142,12 @@ def test_an_unknown_kind_of_store_is_said() -> None:
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
+    import importlib
 
-    real = builtins.__import__
+    registry = importlib.import_module("fsspec.registry")  # the package shows a read-only view
 
-    def without_s3fs(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == "s3fs":
-            raise ImportError("No module named s3fs")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_s3fs)
-    monkeypatch.delitem(sys.modules, "s3fs", raising=False)
-    monkeypatch.setattr(fsspec.registry, "_registry", {})
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(registry._registry, "s3", raising=False)
     with pytest.raises(StorageError, match=r"pip install 'llmpred\[s3\]'"):
         Storage("s3://bucket/x")
 
@@ -202,24 +196,13 @@ def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
         Storage(tmp_path).check_writable()
 
 
-CREATE = """
-import sys
-from llmpred.ledger import Storage
-storage, me = Storage(sys.argv[1]), sys.argv[2]
-print(*(i for i in range(60) if storage.create(f"c/{i}", me.encode() * 2000)))
-"""
-
-
 def test_of_many_processes_one_creates(storage: Storage) -> None:
-    command = [sys.executable, "-c", CREATE, storage.root]
-    writers = [
-        subprocess.Popen([*command, str(me)], stdout=subprocess.PIPE, text=True) for me in range(4)
-    ]
-    created = [set(writer.communicate()[0].split()) for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * 4
-    assert sum(map(len, created)) == 60
-    for me, mine in enumerate(created):
-        assert all(storage.read_bytes(f"c/{i}") == str(me).encode() * 2000 for i in mine)
+    created = together(4, create_all, storage.root, 60)
+    assert sorted(i for mine in created for i in mine) == list(range(60))
+    contents = storage.read_many(storage.list("c/")).values()
+    assert sorted(map(len, created)) == sorted(
+        sum(content == str(number).encode() * 2000 for content in contents) for number in range(4)
+    )
 
 
 WRITE_FOREVER = """
