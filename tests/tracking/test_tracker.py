@@ -213,7 +213,7 @@ def test_a_dead_server_costs_seconds_and_is_reported(monkeypatch, storage, a_rec
     tracker.start_sweep("s")
     assert [tracker.log_run(a_record(n)) for n in range(50)] == ["failed"] * 50
     tracker.end_sweep("KILLED")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert list(tracker.unlogged) == [a_record(n).key for n in range(50)]
     assert "50 of 50 runs were not logged (no answer from http://***@" in tracker.summary()
     assert "llmpred ledger sync-mlflow" in tracker.summary()
@@ -230,10 +230,10 @@ def test_a_silent_server_is_left_alone(monkeypatch, storage, a_record):
         tracker = Tracker(f"http://127.0.0.1:{silent.getsockname()[1]}", storage_root=storage)
         started = time.monotonic()
         tracker.start_sweep("s")
-        for n in range(10):
+        for n in range(30):
             tracker.log_run(a_record(n))
-        assert time.monotonic() - started < 4
-    assert len(tracker.unlogged) == 10
+        assert time.monotonic() - started < 10
+    assert len(tracker.unlogged) == 30
 
 
 def test_a_database_lost_on_the_way_is_noticed_and_found_again(storage, a_record):
@@ -294,7 +294,7 @@ def test_a_real_server(storage, a_record, tmp_path):
         tracker.start_sweep("s")
         started = time.monotonic()
         assert [tracker.log_run(a_record(n), adapter) for n in range(10)] == ["logged"] * 10
-        assert (time.monotonic() - started) / 10 < 2
+        assert (time.monotonic() - started) / 10 < 5
         tracker.end_sweep()
         assert tracker.summary() is None
         assert sync([a_record(n) for n in range(12)], Tracker(address)) == (2, 10, 0)
