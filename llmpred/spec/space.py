@@ -446,13 +446,13 @@ def _checked(
     filled: dict[str, Any], heads: Heads | None, where: Callable[[Path], str]
 ) -> tuple[RunSpec | None, dict[Path, Problem]]:
     """Return the run that filled JSON stands for, or what does not hold, by path in the run."""
-    ties = [(path, args[0]) for path, name, args in all_named(filled) if name == "times"]
+    ties = {path: args for path, name, args in all_named(filled) if name == "times"}
     untied = {path: Problem(law, where(path)) for path, law in settle_times(filled)}
     run, found = _validated(RunSpec, filled, where)
     found |= untied
-    wrong = {dotted(path) for path in found}
-    for path, reference in ties:
-        if reference in wrong:  # what follows from another mistake is none of its own
+    wrong = [dotted(path) for path in found if path not in ties]
+    for path, args in ties.items():
+        if args and args[0] in wrong:  # what follows from another mistake is none of its own
             found.pop(path, None)
     if run is not None and not found:
         for path, law, fix in impossible(run, heads):

@@ -123,6 +123,13 @@ BAD = [
         "rank: 4",
         [["names `method.adapter.r`, which the run does not set"], ["unknown key", "`r`?"]],
     ),
+    (LR, "lr: {times: [optim.lr, 2]}", [["a circle", "space.yaml, optim.lr)"]]),
+    (
+        LR,
+        "lr: {times: [optim.weight_decay, 2]}\n  weight_decay: {times: [optim.lr, 1]}",
+        [["a circle", "optim.lr)"], ["a circle", "optim.weight_decay)"]],
+    ),
+    (LR, "lr: {times: [[], 2]}", [["`times` takes the path"]]),
     (
         "[method.adapter.r, {",
         "[method.adapter.kind, {",
