@@ -1,1 +1,1 @@
-""""""
+"""Ray Tune runs what the ledger does not have."""

@@ -1,0 +1,110 @@
+"""Load a located base into memory. Safetensors only; no code from the model's folder ever runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmpred.bases.locate import Located
+from llmpred.errors import BaseError, Problem
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TRUSTED: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+
+
+def load_tokenizer(base: Located) -> PreTrainedTokenizerBase:
+    """Load the tokenizer, with a padding token and padding on the left.
+
+    Left padding puts every target at the end of its row, so that a forward pass needs the language
+    model head on the last few positions only.
+    """
+    from transformers import AutoTokenizer
+
+    _hush()
+    tokenizer = AutoTokenizer.from_pretrained(
+        base.path, revision=base.revision, trust_remote_code=False
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token_id is None:
+        raise BaseError(Problem(f"the tokenizer of {base.name} has no token to pad with"))
+    tokenizer.padding_side = "left" if base.kind == "causal" else "right"
+    return tokenizer
+
+
+def load_model(
+    base: Located,
+    *,
+    classes: int | None,
+    quantization: Literal["none", "nf4", "int8"],
+    dtype: torch.dtype,
+    device: torch.device,
+    pad_token_id: int,
+) -> PreTrainedModel:
+    """Load the model: with a language-model head, or a classification head of `classes` outputs.
+
+    New head weights are drawn from torch's generator; seed it first.
+
+    Args:
+        base: what to load.
+        classes: outputs of a classification head; None for the language-model head.
+        quantization: `nf4` is 4-bit NormalFloat with double quantisation (Dettmers et al., 2023),
+            `int8` is LLM.int8().
+        dtype: of the weights, or of the computation if quantised.
+        device: where to put it.
+        pad_token_id: for classification heads, which look for the last real token.
+
+    Raises:
+        BaseError: when the quantisation library is missing or the device cannot hold it.
+    """
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        BitsAndBytesConfig,
+    )
+
+    _hush()
+    options: dict[str, Any] = {"dtype": dtype, "revision": base.revision, **TRUSTED}
+    if quantization != "none":
+        try:
+            import bitsandbytes  # noqa: F401
+        except ImportError as error:
+            raise BaseError(
+                Problem(
+                    f"quantization `{quantization}` needs bitsandbytes, which is not installed "
+                    "(Linux and Windows only)",
+                    fix="Install it, or set base.quantization to none.",
+                )
+            ) from error
+        options["quantization_config"] = (
+            BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+                bnb_4bit_quant_storage=dtype,
+            )
+            if quantization == "nf4"
+            else BitsAndBytesConfig(load_in_8bit=True)
+        )
+        options["device_map"] = {"": device}
+    if classes is None:
+        model = AutoModelForCausalLM.from_pretrained(base.path, **options)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base.path, num_labels=classes, pad_token_id=pad_token_id, **options
+        )
+    if quantization == "none":
+        model = model.to(device)
+    model.config.use_cache = False
+    return model.eval()
+
+
+def _hush() -> None:
+    """Keep transformers' progress bars and load reports out of a sweep's log; errors still show."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

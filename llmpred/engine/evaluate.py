@@ -1,0 +1,149 @@
+"""Score a model on an evaluation set: one `Prediction` an example, and the task's metrics.
+
+Label scoring and classification run examples sorted by length, and only the positions that carry a
+candidate pass the language-model head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from llmpred.engine.encoding import Encoded, encode, rows
+from llmpred.engine.models import LoadedBase, autocast, forward, in_batches, pad
+from llmpred.spec.run import RunSpec
+from llmpred.tasks.base import Prediction, Task, candidate_lengths
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def predict(
+    model: nn.Module, base: LoadedBase, task: Task, spec: RunSpec, table: pa.Table
+) -> tuple[list[Prediction], int]:
+    """Answer every example of `table`.
+
+    Returns:
+        The predictions in the table's order, and how many inputs were truncated.
+    """
+    import torch
+
+    examples = list(rows(table))
+    encoded = encode(examples, task, spec, base.tokenizer, training=False)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
+    ordered = [encoded[i] for i in order]
+    model.eval()
+    with torch.inference_mode(), autocast(spec.optim.precision, base.device):
+        if spec.method.head == "causal_lm":
+            texts = _generate(model, base, spec, ordered)
+            answers = dict(zip(order, texts, strict=True))
+        else:
+            scorer = _class_scores if spec.method.head == "classifier" else _candidate_scores
+            scores = dict(zip(order, scorer(model, base, spec, ordered), strict=True))
+    predictions = []
+    for i, example in enumerate(examples):
+        identity = str(example.get("id", i))
+        gold = task.gold(example, spec.task)
+        if spec.method.head == "causal_lm":
+            answer = task.read(answers[i], spec.task)
+            predictions.append(Prediction(identity, gold, answer))
+            continue
+        best = max(range(len(scores[i])), key=scores[i].__getitem__)
+        candidates = task.candidates(example, spec.task)
+        lengths = candidate_lengths(candidates) if candidates else None
+        predictions.append(
+            Prediction(
+                identity,
+                gold,
+                task.answer(example, spec.task, best),
+                scores=scores[i],
+                lengths=lengths,
+            )
+        )
+    return predictions, sum(e.truncated for e in encoded)
+
+
+def _class_scores(
+    model: nn.Module, base: LoadedBase, spec: RunSpec, encoded: Sequence[Encoded]
+) -> list[tuple[float, ...]]:
+    """Return log-probabilities of all classes for each example."""
+    import torch
+
+    def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
+        logits = forward(model, base, [e.prompt for e in batch], None)
+        return [tuple(row) for row in torch.log_softmax(logits.float(), -1).tolist()]
+
+    return list(in_batches(encoded, spec.execution.eval_batch, run))
+
+
+def _candidate_scores(
+    model: nn.Module, base: LoadedBase, spec: RunSpec, encoded: Sequence[Encoded]
+) -> list[tuple[float, ...]]:
+    """Return the log-probability of each candidate given the prompt, summed over its tokens.
+
+    Where all candidates are single tokens, one pass over the prompt scores them all; otherwise each
+    candidate is a row of its own.
+    """
+    import torch
+
+    def run_single(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
+        logits = forward(model, base, [e.prompt for e in batch], 1)[:, -1].float()
+        logs = torch.log_softmax(logits, -1)
+        return [
+            tuple(logs[i, [ids[0] for ids in e.candidates]].tolist()) for i, e in enumerate(batch)
+        ]
+
+    def run_rows(batch: Sequence[tuple[list[int], list[int]]]) -> Sequence[float]:
+        longest = max(len(ids) for _, ids in batch)
+        logits = forward(model, base, [[*p, *ids] for p, ids in batch], longest + 1)
+        logs = torch.log_softmax(logits[:, :-1].float(), -1)
+        totals = []
+        for i, (_, ids) in enumerate(batch):
+            wanted = torch.tensor(ids, device=logs.device)
+            token_logs = logs[i, longest - len(ids) :].gather(-1, wanted[:, None])
+            totals.append(float(token_logs.sum()))
+        return totals
+
+    size = spec.execution.eval_batch
+    if all(len(ids) == 1 for e in encoded for ids in e.candidates):
+        return list(in_batches(encoded, size, run_single))
+    flat = [(e.prompt, ids) for e in encoded for ids in e.candidates]
+    totals = in_batches(flat, size, run_rows)
+    scores = []
+    for e in encoded:
+        row = [next(totals) for _ in e.candidates]
+        if spec.method.length_normalization:
+            row = [total / len(ids) for total, ids in zip(row, e.candidates, strict=True)]
+        scores.append(tuple(row))
+    return scores
+
+
+def _generate(
+    model: nn.Module, base: LoadedBase, spec: RunSpec, encoded: Sequence[Encoded]
+) -> list[str]:
+    """Return greedy continuations, the sampling settings that a base may bring left aside."""
+    from transformers import GenerationConfig
+
+    tokenizer = base.tokenizer
+    assert isinstance(tokenizer.pad_token_id, int)
+    pad_id = tokenizer.pad_token_id
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=spec.evaluation.max_new_tokens,
+        pad_token_id=pad_id,
+        eos_token_id=tokenizer.eos_token_id,
+        use_cache=True,
+    )
+
+    def run(batch: Sequence[Encoded]) -> Sequence[str]:
+        prompts = [e.prompt for e in batch]
+        ids = pad(prompts, pad_id, "left", base.device)
+        mask = pad([[1] * len(p) for p in prompts], 0, "left", base.device)
+        made = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)  # type: ignore[operator]
+        texts: list[str] = tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
+        return texts
+
+    return list(in_batches(encoded, spec.execution.eval_batch, run))

@@ -1,0 +1,190 @@
+"""Loaded bases, kept between runs of one process, and how a batch goes through them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmpred.bases.load import load_model, load_tokenizer
+from llmpred.bases.locate import Located, locate
+from llmpred.bases.resolve import ResolvedSpec
+from llmpred.engine import semantics
+from llmpred.errors import LlmpredError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class OutOfMemory(LlmpredError):
+    """The device's memory does not hold one example."""
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base in memory, as loaded: nothing attached."""
+
+    located: Located
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    device: torch.device
+
+
+class LoadedBases:
+    """Keeps the base that was last used, so that a worker loads it once for many runs."""
+
+    def __init__(self) -> None:
+        self._identity: tuple[Any, ...] | None = None
+        self._loaded: LoadedBase | None = None
+
+    def get(self, resolved: ResolvedSpec, classes: int | None) -> LoadedBase:
+        """Return the base of a run, with a classification head of `classes` outputs if given."""
+        import torch
+
+        spec = resolved.spec
+        device = pick_device(spec.execution.device)
+        low = spec.optim.precision == "bf16" and spec.method.adapter.kind != "full"
+        dtype = torch.bfloat16 if low else torch.float32
+        identity = (resolved.hashes["weights"], spec.base.quantization, dtype, classes, device)
+        if self._loaded is None or self._identity != identity:
+            self.drop()
+            located = locate(spec.base)
+            tokenizer = load_tokenizer(located)
+            semantics.seed_everything(0)  # weights that the base lacks are drawn, always the same
+            assert isinstance(tokenizer.pad_token_id, int)
+            model = load_model(
+                located,
+                classes=classes,
+                quantization=spec.base.quantization,
+                dtype=dtype,
+                device=device,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            self._loaded = LoadedBase(located, tokenizer, model, device)
+            self._identity = identity
+        return self._loaded
+
+    def drop(self) -> None:
+        """Forget the base: after a failure, or when a run changed its weights."""
+        self._loaded = self._identity = None
+        free_memory()
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the device to run on: CUDA where there is one, unless told otherwise."""
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def free_memory() -> None:
+    """Give memory of dropped models back to the device."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the context that a forward pass runs in: bf16 autocast, or none for fp32."""
+    import torch
+
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def pad(
+    sequences: Sequence[Sequence[int]], value: int, side: str, device: torch.device
+) -> torch.Tensor:
+    """Stack token ids into [rows, longest], padded on `side` with `value`."""
+    import torch
+
+    longest = max(len(s) for s in sequences)
+    rows = [
+        [value] * (longest - len(s)) + list(s)
+        if side == "left"
+        else list(s) + [value] * (longest - len(s))
+        for s in sequences
+    ]
+    return torch.tensor(rows, device=device)
+
+
+def forward(
+    model: torch.nn.Module,
+    base: LoadedBase,
+    sequences: Sequence[Sequence[int]],
+    last: int | None,
+) -> torch.Tensor:
+    """Run sequences of token ids through a model.
+
+    Args:
+        model: the base, or what a method made of it.
+        base: for the tokenizer's padding and the device.
+        sequences: token ids, a row each.
+        last: for language-model heads, how many last positions to compute logits for; None for
+            classification heads.
+
+    Returns:
+        Logits [rows, last, vocabulary], or [rows, classes].
+    """
+    pad_id = base.tokenizer.pad_token_id
+    side = base.tokenizer.padding_side
+    assert isinstance(pad_id, int)
+    ids = pad(sequences, pad_id, side, base.device)
+    mask = pad([[1] * len(s) for s in sequences], 0, side, base.device)
+    if last is None:
+        logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+        return logits
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        logits_to_keep=last,
+        use_cache=False,
+    ).logits
+    return logits
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def in_batches(
+    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Sequence[Result]]
+) -> Iterator[Result]:
+    """Apply `run` to batches of `items` in order; on out-of-memory halve the batch and go on.
+
+    Raises:
+        OutOfMemory: when a single item does not fit.
+    """
+    start = 0
+    while start < len(items):
+        try:
+            results = run(items[start : start + size])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise OutOfMemory("memory does not hold one example in evaluation") from error
+            size = max(1, size // 2)
+            free_memory()
+            continue
+        yield from results
+        start += size

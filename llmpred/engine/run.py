@@ -1,0 +1,242 @@
+"""Carry out one run: load, train, evaluate, and say what came out as a RunRecord."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from llmpred.bases.resolve import ResolvedSpec
+from llmpred.engine import provenance, semantics
+from llmpred.engine.encoding import encode, rows
+from llmpred.engine.evaluate import predict
+from llmpred.engine.models import LoadedBases, free_memory
+from llmpred.ledger.record import RunRecord, Status
+from llmpred.methods import adapters
+from llmpred.spec.canonical import canonical_json
+from llmpred.tasks import registry
+from llmpred.tasks.base import Prediction
+from llmpred.tasks.prepare import prepare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+        record: sealed by the ledger when it is put there.
+        predictions: one row an evaluation example: id, target, prediction, scores, lengths.
+        adapter: folder with the trained weights, if they were asked for.
+    """
+
+    record: RunRecord
+    predictions: pa.Table
+    adapter: Path | None
+
+
+def execute(
+    resolved: ResolvedSpec,
+    bases: LoadedBases,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    trained: Path | None = None,
+    keep_adapter: bool = False,
+    stop: Callable[[], str | None] = lambda: None,
+) -> Outcome:
+    """Carry out a run in this process.
+
+    Args:
+        resolved: what to run.
+        bases: loaded bases of this process; the base of this run is left in it.
+        folder: for checkpoints and the adapter; a sound checkpoint in it is continued.
+        cache: where prepared data is kept.
+        trained: a folder that `adapters.save` wrote for the same train_key: evaluate, do not train.
+        keep_adapter: save the trained weights into `folder`/adapter.
+        stop: asked after each optimizer step; a reason interrupts the run after a checkpoint.
+
+    Raises:
+        Interrupted: when `stop` gave a reason.
+        OutOfMemory: when one example does not fit in memory.
+    """
+    started = time.time()
+    seconds: dict[str, float] = {}
+    spec = resolved.spec
+    reset_peak_memory()
+    with _timed(seconds, "load"):
+        prepared = prepare(spec, cache=cache)
+        task = prepared.task
+        classes = task.classes(spec.task) if spec.method.head == "classifier" else None
+        base = bases.get(resolved, len(classes) if classes else None)
+    counts = dict(resolved.counts)
+    tokens: dict[str, int] = {}
+    curve: list[dict[str, float]] = []
+    model: nn.Module = base.model
+    attached = False
+    try:
+        if spec.trains:
+            attached = True
+            model = adapters.attach(base.model, spec.method, spec.seed)
+            if trained is not None:
+                adapters.load(model, spec.method, trained)
+            else:
+                from llmpred.engine import reference
+
+                with _timed(seconds, "train"):
+                    assert prepared.train is not None
+                    examples = encode(
+                        list(rows(prepared.train)), task, spec, base.tokenizer, training=True
+                    )
+                    validation = (
+                        encode(
+                            list(rows(prepared.validation)),
+                            task,
+                            spec,
+                            base.tokenizer,
+                            training=True,
+                        )
+                        if prepared.validation is not None
+                        else []
+                    )
+                    counts["train_truncated"] = sum(e.truncated for e in examples)
+                    tokens = _count_tokens(examples, resolved)
+                    curve = reference.train(
+                        model, base, spec, examples, validation, folder, stop=stop
+                    )
+        diverged = semantics.diverged([row["loss"] for row in curve])
+        broken = any(not math.isfinite(row["loss"]) for row in curve)
+        predictions: list[Prediction] = []
+        if not broken:
+            with _timed(seconds, "evaluate"):
+                predictions, truncated = predict(model, base, task, spec, prepared.evaluation)
+                counts["evaluation_truncated"] = truncated
+        adapter = None
+        if keep_adapter and spec.trains and not broken:
+            adapter = folder / "adapter"
+            adapters.save(model, spec.method, adapter)
+    except BaseException:
+        bases.drop()  # half-attached weights must not reach the next run
+        raise
+    memory = peak_memory(base.device.type)
+    if attached:
+        if spec.method.adapter.kind == "full":
+            bases.drop()
+        else:
+            adapters.detach(model, spec.method)
+    free_memory()
+
+    metrics: dict[str, float | None] = {}
+    accuracy = None
+    if predictions:
+        metrics.update(registry.score(task, spec.task, predictions, spec.evaluation.metrics or ()))
+        accuracy = metrics[task.metric]
+    seconds["total"] = time.time() - started
+    status: Status = "diverged" if diverged or (accuracy is not None and math.isnan(accuracy)) else "ok"
+    record = RunRecord(
+        key=resolved.key,
+        train_key=resolved.train_key,
+        dataset=resolved.dataset,
+        base=resolved.base,
+        spec=spec,
+        hashes=resolved.hashes,
+        versions=resolved.versions,
+        status=status,
+        accuracy_r=_finite(accuracy),
+        metrics={name: _finite(value) for name, value in metrics.items()},
+        zero_shot_key=resolved.zero_shot_key,
+        loss_curve=tuple(
+            {name: _finite(value) for name, value in row.items()} for row in curve
+        ),
+        wall_seconds={name: round(value, 3) for name, value in seconds.items()},
+        peak_memory_bytes=memory,
+        tokens=tokens,
+        counts=counts,
+        provenance=provenance.collect(spec, started, str(base.device)),
+    )
+    return Outcome(record, predictions_table(predictions), adapter)
+
+
+def predictions_table(predictions: list[Prediction]) -> pa.Table:
+    """Return predictions as the table that is stored: targets and answers as JSON text."""
+    return pa.table(
+        {
+            "id": pa.array([p.id for p in predictions], pa.string()),
+            "target": pa.array([canonical_json(p.target) for p in predictions], pa.large_string()),
+            "prediction": pa.array(
+                [canonical_json(p.prediction) for p in predictions], pa.large_string()
+            ),
+            "scores": pa.array([p.scores for p in predictions], pa.list_(pa.float64())),
+            "lengths": pa.array([p.lengths for p in predictions], pa.list_(pa.int64())),
+        }
+    )
+
+
+def reset_peak_memory() -> None:
+    """Start the peak memory anew, where the system lets us."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    clear = Path("/proc/self/clear_refs")
+    if os.access(clear, os.W_OK):
+        clear.write_text("5")
+
+
+def peak_memory(device: str) -> int | None:
+    """Return the peak in bytes: allocated on the GPU, or resident in this process on the CPU."""
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _count_tokens(examples: list[Any], resolved: ResolvedSpec) -> dict[str, int]:
+    """Count the tokens that training sees over all its steps, repeats included."""
+    import itertools
+
+    optim = resolved.spec.optim
+    lengths = [len(e.prompt) + len(e.target) for e in examples]
+    targets = [len(e.target) for e in examples]
+    steps = semantics.total_steps(optim, len(examples))
+    seen = [
+        i
+        for batch in itertools.islice(
+            semantics.batches(lengths, optim.batch_size, resolved.spec.seed), steps
+        )
+        for i in batch
+    ]
+    return {
+        "train": sum(lengths[i] for i in seen),
+        "target": sum(targets[i] for i in seen),
+        "steps": steps,
+        "examples_seen": len(seen),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    start = time.time()
+    try:
+        yield
+    finally:
+        seconds[phase] = time.time() - start

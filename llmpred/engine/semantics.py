@@ -1,0 +1,168 @@
+"""What a run *means*: data order, schedule, loss, optimizer, seeds. Pure functions.
+
+Every engine calls these and only executes them, so runs of different engines are the same runs.
+A change here that alters any run's result needs a bump of `ENGINE_VERSION`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmpred.spec.run import OptimSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+IGNORED = -100  # label of positions that take no part in the loss
+BUCKET_BATCHES = 16  # batches that are sorted by length together
+DIVERGED_FACTOR = 2.0  # a run that ends at twice its first loss has diverged
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, on every device."""
+    import random
+
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def total_steps(optim: OptimSpec, examples: int) -> int:
+    """Return the number of optimizer steps: `max_steps`, or epochs of ceil(examples / batch)."""
+    if optim.max_steps is not None:
+        return optim.max_steps
+    assert optim.epochs is not None  # the spec holds exactly one of the two
+    return max(1, math.ceil(optim.epochs * math.ceil(examples / optim.batch_size)))
+
+
+def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Yield the examples of one optimizer step after the other, without end.
+
+    Each epoch is a permutation of its own; within windows of 16 batches the examples are sorted by
+    length, so that batches need little padding, and the batches are shuffled. The last batch of an
+    epoch may be smaller. Reads nothing but its arguments: the same order on any machine.
+
+    Args:
+        lengths: tokens of each example.
+        batch_size: examples a step.
+        seed: of the run.
+    """
+    length = np.asarray(lengths)
+    epoch = 0
+    while True:
+        rng = np.random.default_rng([seed, epoch, 0x0DA7A])
+        order = rng.permutation(len(length))
+        step: list[list[int]] = []
+        window = batch_size * BUCKET_BATCHES
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(length[part], kind="stable")]
+            step += [part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size)]
+        yield from (step[i] for i in rng.permutation(len(step)))
+        epoch += 1
+
+
+def warmup_steps(optim: OptimSpec, steps: int) -> int:
+    """Return the number of warm-up steps: a share of all steps below 1, a count from 1 on."""
+    return math.ceil(optim.warmup * steps) if optim.warmup < 1 else int(optim.warmup)
+
+
+def lr_factor(optim: OptimSpec, steps: int, step: int) -> float:
+    """Return the share of the peak learning rate that step `step` (from 0) uses.
+
+    Linear warm-up, then constant, linear to 0 or half a cosine to 0 at `steps`.
+    """
+    warmup = warmup_steps(optim, steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if optim.schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1, steps - warmup)
+    if optim.schedule == "linear":
+        return max(0.0, 1.0 - progress)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def optimizer(model: nn.Module, optim: OptimSpec) -> torch.optim.Optimizer:
+    """Return AdamW over the trainable weights; only matrices decay (Loshchilov & Hutter, 2019)."""
+    import torch
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optim.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if optim.name == "adamw":
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
+    import bitsandbytes as bnb
+
+    kind = bnb.optim.AdamW8bit if optim.name == "adamw_8bit" else bnb.optim.PagedAdamW8bit
+    made: torch.optim.Optimizer = kind(groups, lr=optim.lr, betas=optim.betas)
+    return made
+
+
+def scheduler(
+    optimizer: torch.optim.Optimizer, optim: OptimSpec, steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return the learning-rate schedule of `lr_factor` as torch's scheduler."""
+    import torch
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(optim, steps, step))
+
+
+def token_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Return a micro-batch's share of the mean cross-entropy over the global batch.
+
+    Args:
+        logits: [rows, positions, vocabulary], of the last `positions` positions.
+        labels: [rows, tokens]; `IGNORED` outside the targets.
+        count: target tokens in the whole global batch.
+    """
+    import torch.nn.functional as F  # noqa: N812
+
+    positions = logits.shape[1]
+    predicted = logits[:, :-1].float()
+    wanted = labels[:, labels.shape[1] - positions + 1 :]
+    summed = F.cross_entropy(
+        predicted.reshape(-1, predicted.shape[-1]),
+        wanted.reshape(-1),
+        ignore_index=IGNORED,
+        reduction="sum",
+    )
+    return summed / count
+
+
+def class_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Return a micro-batch's share of the mean cross-entropy over the global batch.
+
+    Args:
+        logits: [rows, classes].
+        labels: [rows], class indices.
+        count: examples in the whole global batch.
+    """
+    import torch.nn.functional as F  # noqa: N812
+
+    return F.cross_entropy(logits.float(), labels, reduction="sum") / count
+
+
+def diverged(losses: Sequence[float]) -> bool:
+    """Whether training diverged: a loss that is not finite, or an end far above the start.
+
+    The end is the mean of the last tenth of the steps (at least one), the start that of as many
+    first ones; far above is a factor of `DIVERGED_FACTOR` and at least 0.5 nats.
+    """
+    if not losses:
+        return False
+    if not all(math.isfinite(loss) for loss in losses):
+        return True
+    n = max(1, len(losses) // 10)
+    start, end = float(np.mean(losses[:n])), float(np.mean(losses[-n:]))
+    return end > DIVERGED_FACTOR * start and end > start + 0.5

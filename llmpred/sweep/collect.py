@@ -1,0 +1,243 @@
+"""`mode: collect`: Ray Tune works off every run that the ledger does not have.
+
+A Tune trial is a pack, a list of runs that share a base, worked off by a long-lived actor that
+keeps the base loaded. Every run counts: there is no early stopping. What is recorded decides what
+is done, so rerunning a sweep resumes it, wherever and however it ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from llmpred.bases.resolve import ResolvedSpec
+from llmpred.ledger import Ledger, claims
+from llmpred.sweep.cluster import Workers, choose_workers, connected
+from llmpred.sweep.plan import Plan, memory_bytes, packs
+from llmpred.sweep.progress import Progress
+from llmpred.sweep.worker import DEATHS, Done, Orders, sweep_id
+
+POLL_SECONDS = 5.0  # between looks at runs that another collector works on
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a collect may use.
+
+    Attributes:
+        max_hours: wall time; runs in progress stop at a step and are resumed by the next collect.
+        max_cost: money, in the unit of `price_per_hour`.
+        price_per_hour: of one worker.
+        max_concurrent: runs side by side.
+    """
+
+    max_hours: float | None = None
+    max_cost: float | None = None
+    price_per_hour: float | None = None
+    max_concurrent: int | None = None
+
+    def deadline(self, started: float, workers: int) -> float | None:
+        """Return when to stop, in seconds since the epoch."""
+        hours = [] if self.max_hours is None else [self.max_hours]
+        if self.max_cost is not None and self.price_per_hour:
+            hours.append(self.max_cost / (self.price_per_hour * workers))
+        return started + 3600 * min(hours) if hours else None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collect did.
+
+    Attributes:
+        sweep: its id.
+        done: what became of each run that was not paid for before.
+        interrupted: why it ended early, or None.
+        seconds: wall time.
+    """
+
+    sweep: str
+    done: dict[str, Done]
+    interrupted: str | None
+    seconds: float
+
+
+def collect(
+    plan: Plan,
+    ledger: Ledger,
+    *,
+    name: str,
+    limits: Limits,
+    address: str | None = None,
+    cache: Path | None = None,
+    supersede: bool = False,
+    quiet: bool = False,
+    on_done: Callable[[Done], None] = lambda done: None,
+) -> Collected:
+    """Run everything in `plan` that is not paid for, and return what became of it.
+
+    Args:
+        plan: the runs.
+        ledger: where outcomes go; workers write them themselves.
+        name: of the space.
+        limits: time, cost, concurrency.
+        address: of a Ray cluster; None takes RAY_ADDRESS, or starts Ray on this machine.
+        cache: where prepared data is kept.
+        supersede: run paid runs again; the old records stay, marked as superseded.
+        quiet: show no progress.
+        on_done: called in this process for each run that is recorded or failed.
+    """
+    started = time.time()
+    runs = list(plan.runs.values()) if supersede else plan.todo
+    orders = Orders(
+        storage=ledger.storage.root,
+        sweep=sweep_id(name),
+        cache=cache,
+        supersede=frozenset(plan.paid) if supersede else frozenset(),
+    )
+    if not runs:
+        return Collected(orders.sweep, {}, None, time.time() - started)
+    names = {run.key: label(run) for run in runs}
+    progress = Progress(len(runs), names, quiet=quiet)
+
+    def take(done: Done) -> None:
+        progress.add(done)
+        on_done(done)
+
+    interrupted: str | None = None
+    with connected(address) as ray, progress, _stop_on_signal(ledger, orders, progress) as asked:
+        memory = max(memory_bytes(run) for run in runs)
+        workers = choose_workers(
+            ray.cluster_resources(), len(runs), memory, limits.max_concurrent
+        )
+        orders = dataclasses.replace(orders, deadline=limits.deadline(started, workers.count))
+        left = runs
+        while left:
+            fit(left, orders, workers, take)
+            left = [run for run in left if _unsettled(progress.done.get(run.key))]
+            reasons = [d.message for d in progress.done.values() if d.state == "interrupted"]
+            interrupted = asked() or next(iter(reasons), None)
+            if interrupted or not left:
+                break
+            left = _wait_for_others(left, ledger, progress, asked, orders, take)
+            if asked():
+                interrupted = asked()
+                break
+    ledger.storage.delete(orders.stop_file)
+    return Collected(orders.sweep, progress.done, interrupted, time.time() - started)
+
+
+def label(run: ResolvedSpec) -> str:
+    """Return a run's name for people: dataset, base, and what is trained how."""
+    spec = run.spec
+    if not spec.trains:
+        return f"{run.dataset} {run.base} zero-shot"
+    adapter = spec.method.adapter
+    kind = f"r{adapter.r}" if adapter.kind == "lora" else adapter.kind
+    return f"{run.dataset} {run.base} {kind} lr {spec.optim.lr:g} seed {spec.seed}"
+
+
+def fit(
+    runs: Sequence[ResolvedSpec],
+    orders: Orders,
+    workers: Workers,
+    take: Callable[[Done], None],
+) -> None:
+    """Work off runs with Ray Tune; returns when every trial has ended."""
+    import ray
+    from ray import tune
+
+    from llmpred.sweep.trainable import pack_trainable, tell
+
+    packed = packs(runs, workers.count)
+    trainable = tune.with_resources(
+        tune.with_parameters(pack_trainable(), packs=packed, orders=orders),
+        {"cpu": workers.cpus, "gpu": workers.gpus},
+    )
+    with tempfile.TemporaryDirectory(prefix="llmpred-tune-") as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"pack": tune.grid_search(list(range(len(packed))))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=workers.count,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=orders.sweep,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[tell(take)],
+                failure_config=tune.FailureConfig(max_failures=DEATHS * max(map(len, packed))),
+            ),
+        )
+        results = tuner.fit()
+    del results
+    assert ray.is_initialized()
+
+
+def _unsettled(done: Done | None) -> bool:
+    return done is None or done.state in ("elsewhere", "interrupted", "lost")
+
+
+def _wait_for_others(
+    runs: Sequence[ResolvedSpec],
+    ledger: Ledger,
+    progress: Progress,
+    asked: Callable[[], str | None],
+    orders: Orders,
+    take: Callable[[Done], None],
+) -> list[ResolvedSpec]:
+    """Wait until another collector recorded its runs or let go of one; return what is left to do."""
+    progress.say(f"waiting for {len(runs)} runs that another collector is working on")
+    left = list(runs)
+    while left and not asked():
+        recorded = ledger.keys()
+        for run in left:
+            if run.key in recorded:
+                take(Done(run.key, "paid", message="by another collector"))
+        left = [run for run in left if run.key not in recorded]
+        free = [run for run in left if _is_free(ledger, run.key)]
+        if free:
+            return free
+        if orders.deadline is not None and time.time() > orders.deadline:
+            return []
+        time.sleep(POLL_SECONDS if left else 0)
+    return left
+
+
+def _is_free(ledger: Ledger, key: str) -> bool:
+    claim = claims.status(ledger.storage, key)
+    return claim is None or not claim.held()
+
+
+@contextmanager
+def _stop_on_signal(
+    ledger: Ledger, orders: Orders, progress: Progress
+) -> Iterator[Callable[[], str | None]]:
+    """On Ctrl-C or SIGTERM ask all workers to stop at their next step; a second Ctrl-C is at once.
+
+    Yields a function that says why a stop was asked for, or None.
+    """
+    reason: list[str] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if reason:
+            raise KeyboardInterrupt
+        reason.append("interrupted")
+        ledger.storage.write(orders.stop_file, b"")
+        progress.say("stopping at the next step of each run; press Ctrl-C again to stop at once")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield lambda: reason[0] if reason else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,224 @@
+"""What a space asks for, what of it is paid for, and what the rest will take. Starts nothing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmpred.bases.resolve import ResolvedSpec, resolve, zero_shot_of
+from llmpred.errors import InputError, Problem, SpecError
+from llmpred.ledger import Ledger
+from llmpred.spec.run import RunSpec
+
+PACKS_A_WORKER = 4  # small enough that no worker idles long at the end
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a space.
+
+    Attributes:
+        runs: all of them by key, in the space's order, zero-shot runs first.
+        paid: keys that the ledger has.
+        notes: what the data's readers had to say, once each.
+    """
+
+    runs: dict[str, ResolvedSpec]
+    paid: frozenset[str]
+    notes: tuple[str, ...]
+
+    @property
+    def todo(self) -> list[ResolvedSpec]:
+        """Return the runs that are not paid for, in order."""
+        return [run for key, run in self.runs.items() if key not in self.paid]
+
+
+def make_plan(
+    specs: Sequence[tuple[RunSpec, str]],
+    ledger: Ledger,
+    *,
+    zero_shot: bool,
+    cache: Path | None = None,
+) -> Plan:
+    """Resolve every run of a space and see which the ledger has.
+
+    Args:
+        specs: the space's runs, each with its place in the space, for error messages.
+        ledger: the ground truth so far.
+        zero_shot: also score each untouched base on each evaluation set, once.
+        cache: where prepared data is kept.
+
+    Raises:
+        SpecError: with the problems of all runs together.
+    """
+    problems: list[Problem] = []
+    resolved: dict[str, ResolvedSpec] = {}
+    untouched: dict[str, ResolvedSpec] = {}
+    for spec, where in specs:
+        try:
+            run = resolve(spec, cache=cache)
+            if zero_shot and run.zero_shot_key is not None and run.zero_shot_key not in untouched:
+                base_run = zero_shot_of(run.spec)
+                assert base_run is not None  # it has a key
+                untouched[run.zero_shot_key] = resolve(base_run, cache=cache)
+        except InputError as error:
+            problems += [
+                problem if problem.where else Problem(problem.law, where, problem.fix)
+                for problem in error.problems
+            ]
+            continue
+        resolved.setdefault(run.key, run)
+    if problems:
+        raise SpecError(problems)
+    runs = {**untouched, **resolved}
+    notes = tuple(dict.fromkeys(note for run in runs.values() for note in run.notes))
+    return Plan(runs, frozenset(runs.keys() & ledger.keys()), notes)
+
+
+def packs(runs: Sequence[ResolvedSpec], workers: int) -> list[list[ResolvedSpec]]:
+    """Group runs that share a loaded base, and cut the groups so that all workers stay busy.
+
+    A pack is what one Tune trial works off: an empty trial costs about a second, loading a base
+    many.
+    """
+    groups: dict[tuple[Any, ...], list[ResolvedSpec]] = {}
+    for run in runs:
+        identity = (
+            run.hashes["weights"],
+            run.spec.base.quantization,
+            run.spec.method.head == "classifier",
+            run.spec.optim.precision,
+            run.spec.execution.device,
+        )
+        groups.setdefault(identity, []).append(run)
+    wanted = max(1, workers * PACKS_A_WORKER)
+    size = max(1, -(-len(runs) // wanted))
+    return [
+        group[start : start + size]
+        for group in groups.values()
+        for start in range(0, len(group), size)
+    ]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What runs will take.
+
+    Attributes:
+        seconds: wall seconds of each run by key; missing where nothing is known.
+        memory_bytes: peak of one worker, over the runs.
+        disk_bytes: of records, predictions and kept adapters.
+        basis: where the seconds come from, for people.
+    """
+
+    seconds: dict[str, float]
+    memory_bytes: int
+    disk_bytes: int
+    basis: str
+
+
+def estimate(plan: Plan, history: Sequence[dict[str, Any]]) -> Estimate:
+    """Estimate the runs that are left, from what finished runs took.
+
+    Seconds are those of finished runs of the same base, quantisation and head, scaled by the
+    examples trained on and evaluated; without any such run there is no estimate of time.
+
+    Args:
+        plan: the runs.
+        history: rows of the ledger's table.
+    """
+    rates: dict[tuple[str, str, str], list[float]] = {}
+    for row in history:
+        if row.get("origin") != "run" or not row.get("wall_seconds.total"):
+            continue
+        name = (
+            str(row.get("hash.weights")),
+            str(row.get("base.quantization")),
+            str(row.get("method.head")),
+        )
+        work = _work(
+            row.get("tokens.examples_seen") or 0,
+            row.get("counts.evaluation") or 0,
+        )
+        rates.setdefault(name, []).append(float(row["wall_seconds.total"]) / work)
+    seconds = {}
+    for run in plan.todo:
+        name = (run.hashes["weights"], run.spec.base.quantization, run.spec.method.head)
+        if name in rates:
+            work = _work(examples_seen(run), run.counts.get("evaluation", 0))
+            seconds[run.key] = statistics.median(rates[name]) * work
+    known = sum(len(v) for v in rates.values())
+    basis = (
+        f"from {known} finished runs" if seconds else "no finished run of these bases yet: use "
+        "--dry-run 1 for a first measure"
+    )
+    return Estimate(
+        seconds,
+        max((memory_bytes(run) for run in plan.todo), default=0),
+        sum(disk_bytes(run) for run in plan.todo),
+        basis,
+    )
+
+
+def examples_seen(run: ResolvedSpec) -> int:
+    """Return the examples that training goes through, repeats included."""
+    if not run.spec.trains:
+        return 0
+    optim = run.spec.optim
+    if optim.max_steps is not None:
+        return optim.max_steps * optim.batch_size
+    assert optim.epochs is not None  # the spec holds exactly one of the two
+    return round(optim.epochs * run.counts["train"])
+
+
+def _work(trained: float, evaluated: float) -> float:
+    # A training example costs a forward and two backward passes' worth, an evaluated one a forward.
+    return max(1.0, 3.0 * trained + evaluated)
+
+
+def memory_bytes(run: ResolvedSpec) -> int:
+    """Estimate the peak memory of a run: weights, optimizer, activations and logits.
+
+    Weights take 4 bytes in fp32, 2 in bf16, 1 in int8 and about 0.56 in NF4 with double
+    quantisation; AdamW keeps two fp32 moments and a gradient of each trained weight; a layer keeps
+    about 16 activations of the hidden width a token (34 in Korthikanti et al., 2022, counts bytes),
+    or 1 with activation checkpointing; logits are kept for the target positions alone.
+    """
+    from llmpred.bases.locate import locate
+
+    spec = run.spec
+    config = locate(spec.base).config
+    hidden = int(str(config.get("hidden_size") or 768))
+    layers = int(str(config.get("num_hidden_layers") or 12))
+    vocabulary = int(str(config.get("vocab_size") or 32000))
+    width = 2 if spec.optim.precision == "bf16" else 4
+    kind = spec.method.adapter.kind
+    bytes_a_weight = {"nf4": 0.56, "int8": 1.0}.get(
+        spec.base.quantization, 4 if kind == "full" else width
+    )
+    weights = run.parameters * bytes_a_weight
+    if kind == "full":
+        trained = run.parameters
+    elif kind == "lora":
+        modules = 7 if spec.method.adapter.target_modules == "all_linear" else 4
+        trained = layers * modules * 2 * hidden * spec.method.adapter.r
+    else:
+        trained = hidden * 8 if spec.method.head == "classifier" else 0
+    tokens = spec.execution.micro_batch * spec.task.max_length
+    kept = 1 if spec.execution.activation_checkpointing else 16
+    activations = tokens * layers * hidden * kept * width if spec.trains else 0
+    positions = 1 if spec.method.head == "classifier" else 32
+    rows = max(spec.execution.micro_batch, spec.execution.eval_batch)
+    logits = 0 if spec.method.head == "classifier" else rows * positions * vocabulary * 4 * 2
+    process = 600_000_000  # Python, torch and the libraries
+    return int(weights + trained * 16 + activations + logits + process)
+
+
+def disk_bytes(run: ResolvedSpec) -> int:
+    """Estimate what a run leaves in the storage."""
+    kept = run.spec.execution.keep != "none" and run.spec.trains
+    adapter = 4 * run.parameters if run.spec.method.adapter.kind == "full" else 4_000_000
+    return 20_000 + 200 * run.counts.get("evaluation", 0) + (adapter if kept else 0)
