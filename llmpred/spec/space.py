@@ -239,14 +239,10 @@ def load_run(path: str | FilePath, heads: Heads | None = None) -> RunSpec:
         raise SpecError(Problem(law, str(path), f"Write `{singular}` with a single value."))
     if "base" in document:
         document["base"] = named_bases(document["base"])
-    run, problems = _checked(document, heads, _where_in(str(path)))
+    run, problems = _checked(document, heads, lambda place: _where(str(path), {}, place))
     if run is None:
         raise SpecError(problems.values())
     return run
-
-
-def _where_in(file: str) -> Callable[[Path], str]:
-    return lambda path: _where(file, {}, path)
 
 
 def _where(file: str, origins: Mapping[Path, str], written: Path) -> str:
