@@ -179,13 +179,27 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
             case ".parquet":
                 return list(enumerate(pq.read_table(path).to_pylist(), 1))
             case ".jsonl":
-                lines = path.read_text("utf-8-sig").splitlines()
-                return [(n, json.loads(line)) for n, line in enumerate(lines, 1) if line.strip()]
+                return _read_jsonl(path)
             case suffix:
                 law = f"A table to import is .csv, .parquet or .jsonl, but got {suffix!r}"
     except (OSError, pa.ArrowException, ValueError, csv.Error) as error:
         law = f"A table to import must be readable, but: {error}"
     raise DataError(Problem(law, str(path), "Check the path and the format."))
+
+
+def _read_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for number, line in enumerate(path.read_bytes().decode("utf-8-sig").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} must be an object, but got {line[:40]!r}")
+        rows.append((number, row))
+    return rows
 
 
 def _read_csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
