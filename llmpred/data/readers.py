@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -141,8 +142,10 @@ def _json(stream: IO[str], shown: str) -> Iterator[Row]:
 
 def _elements(scan: _Scanner) -> Iterator[Row]:
     scan.take("[")
-    while scan.peek() != "]":
-        where = scan.where()
+    for number in count(1):
+        if scan.peek() == "]":
+            break
+        where = f"{scan.where()}, item {number}"
         yield _object(scan.value(), where)
         if scan.peek() != "]":
             scan.take(",")
@@ -160,20 +163,23 @@ class _Scanner:
 
     def __init__(self, stream: IO[str], shown: str) -> None:
         self.stream, self.shown = stream, shown
-        self.text, self.at, self.line, self.ended = "", 0, 1, False
+        self.text, self.at = "", 0
+        self.line, self.counted = 1, 0  # the line of the character at `counted`
         self.decode = json.JSONDecoder().raw_decode
 
     def more(self) -> bool:
         """Drop what is consumed and read on; False at the end of the file."""
-        self.line += self.text.count("\n", 0, self.at)
+        self.where()
         rest = self.text[self.at :]
         chunk = self.stream.read(max(CHUNK, len(rest)))
-        self.text, self.at = rest + chunk, 0
-        self.ended = not chunk
-        return not self.ended
+        self.text, self.at, self.counted = rest + chunk, 0, 0
+        return bool(chunk)
 
     def where(self) -> str:
-        return f"{self.shown}:{self.line + self.text.count(chr(10), 0, self.at)}"
+        """Return file and line of the next character."""
+        self.line += self.text.count("\n", self.counted, self.at)
+        self.counted = self.at
+        return f"{self.shown}:{self.line}"
 
     def broken(self, expected: str) -> DataError:
         got = show(self.text[self.at : self.at + 20]) if self.text[self.at :] else "the file's end"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -203,24 +203,26 @@ def _synthetic(source: SourceSpec) -> Opened:
 
 
 def _parser(parse: Callable[..., Any]) -> tuple[list[Any], bool]:
-    """Return what identifies a parse function, and whether that holds beyond this process."""
+    """Return what identifies a parse function, and whether that holds beyond this process.
+
+    It is its name, its task's version and the state of the files that define it. A lambda, a
+    closure or code typed at a prompt has no identity that lasts.
+    """
     owner = getattr(parse, "__self__", None)
     function = getattr(parse, "__func__", parse)
-    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
-    identity: list[Any] = [module, name]
-    sources = {inspect.getsourcefile(function)} if inspect.isfunction(function) else set()
+    name: str = getattr(function, "__qualname__", "<unnamed>")
+    homes = [str(getattr(function, "__module__", "builtins"))]
+    identity: list[Any] = [homes[0], name]
     if owner is not None:
-        identity += [f"{type(owner).__module__}.{type(owner).__qualname__}"]
-        identity += [getattr(owner, "version", 0)]
-        sources |= {
-            inspect.getsourcefile(cls)
-            for cls in type(owner).__mro__[:-1]
-            if cls.__module__.partition(".")[0] not in ("abc", "builtins")
-        }
-    for path in sorted(Path(file) for file in sources if file):
-        if path.exists():
-            identity.append([path.name, path.stat().st_size, path.stat().st_mtime_ns])
-    return identity, bool(name) and "<" not in name
+        identity += [type(owner).__qualname__, getattr(owner, "version", 0)]
+        homes += [cls.__module__ for cls in type(owner).__mro__]
+    for home in sorted(set(homes) - {"builtins", "abc"}):
+        file = getattr(sys.modules.get(home), "__file__", None)
+        if file is None or not Path(file).is_file():
+            return identity, False
+        stat = Path(file).stat()
+        identity.append([home, stat.st_size, stat.st_mtime_ns])
+    return identity, "<" not in name
 
 
 # --- rows to batches -------------------------------------------------------------------------
@@ -264,7 +266,7 @@ def _batches(
             if len(problems) == SHOWN and source.on_bad_row == "error":
                 raise DataError(problems)
             continue
-        texts = [value for value in example.values() if isinstance(value, str)]
+        texts = _strings(example)
         size += sum(map(len, texts))
         if any(map(looks_garbled, texts)):
             garbled += 1
@@ -292,6 +294,11 @@ def _batches(
 
 def _unfolded(row: Row, unfold: Callable[[Row], Iterator[Row]]) -> Iterator[Row]:
     return iter((row,)) if row.problem else unfold(row)
+
+
+def _strings(example: Example) -> list[str]:
+    values = [v if isinstance(v, list) else [v] for v in example.values()]
+    return [item for value in values for item in value if isinstance(item, str)]
 
 
 def _problem(where: str, law: str) -> Problem:
