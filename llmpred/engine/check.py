@@ -230,10 +230,11 @@ def _labels(rows: Examples, task: Task, spec: RunSpec) -> dict[str, int]:
 
 
 def _contradictory(rows: Examples, task: Task, spec: RunSpec) -> float:
+    inputs = [field.name for field in task.fields if field.role == "input"]
     seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for example in rows:
-        prompt = render_prompt(task.slots(example, spec.task), spec.task, None)[0]
-        seen[prompt][str(task.gold(example, spec.task))] += 1
+        asked = str([example.get(name) for name in inputs])
+        seen[asked][str(task.gold(example, spec.task))] += 1
     return sum(golds.total() for golds in seen.values() if len(golds) > 1) / max(1, len(rows))
 
 
@@ -243,16 +244,18 @@ def _warnings(found: DatasetCheck, spec: RunSpec) -> list[str]:
     repeats = found.duplicates
     if found.rows < FEW_ROWS:
         said.append(f"there are only {found.rows} rows")
-    if repeats.near >= 0.05:
+    if repeats.exact + repeats.near >= 0.05:
         said.append(
-            f"{repeats.near:.0%} of rows are duplicates of an earlier row "
-            f"({repeats.exact:.0%} exact, the others nearly)"
+            f"{repeats.exact + repeats.near:.0%} of rows are duplicates of an earlier row "
+            f"({repeats.exact:.0%} exactly, {repeats.near:.0%} nearly)"
         )
-    if repeats.evaluation_near is not None and repeats.evaluation_near > 0.005:
-        said.append(
-            f"{repeats.evaluation_near:.1%} of evaluation rows are in the training rows "
-            f"({repeats.evaluation_exact:.1%} exactly): the score would flatter"
-        )
+    if repeats.evaluation_exact is not None and repeats.evaluation_near is not None:
+        overlap = repeats.evaluation_exact + repeats.evaluation_near
+        if overlap > 0.005:
+            said.append(
+                f"{overlap:.1%} of evaluation rows are in the training rows "
+                f"({repeats.evaluation_exact:.1%} exactly): the score would flatter"
+            )
     if found.contradictory > 0.005:
         said.append(
             f"{found.contradictory:.1%} of rows have inputs that other rows answer differently"

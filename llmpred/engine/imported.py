@@ -96,7 +96,11 @@ def _config_problems(config: dict[str, Any], spec: RunSpec, where: str) -> list[
     if config.get("peft_type") != "LORA":
         law = f"the adapter's peft_type must be LORA, but got {config.get('peft_type')!r}"
         problems.append(Problem(law, place))
-    wanted = {"r": adapter.r, "lora_alpha": adapter.alpha, "use_rslora": bool(adapter.use_rslora)}
+    wanted: dict[str, float] = {
+        "r": adapter.r,
+        "lora_alpha": adapter.alpha,
+        "use_rslora": bool(adapter.use_rslora),
+    }
     names = {"r": "r", "lora_alpha": "alpha", "use_rslora": "use_rslora"}
     for name, value in wanted.items():
         got = config.get(name, False if name == "use_rslora" else None)
@@ -104,7 +108,12 @@ def _config_problems(config: dict[str, Any], spec: RunSpec, where: str) -> list[
             law = f"the adapter's {name} must be that of the spec, {value:g}, but got {got!r}"
             fix = f"Set method.adapter.{names[name]} to what the adapter was trained with."
             problems.append(Problem(law, place, fix))
-    plain = {"use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none"}
+    plain: dict[str, Any] = {
+        "use_dora": False,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "bias": "none",
+    }
     for name, value in plain.items():
         if config.get(name) and config[name] != value:
             law = f"only plain LoRA can be imported, but the adapter has {name} {config[name]!r}"

@@ -1,0 +1,382 @@
+"""`llmpred data`: what a dataset looks like to a run, before anything is trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmpred.cli.common import Json, Set, console, print_json, split
+from llmpred.errors import InputError, Problem, SpecError, nearest
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from llmpred.engine.check import DatasetCheck, Rendered
+    from llmpred.spec.run import RunSpec
+    from llmpred.tasks.base import Task
+
+app = typer.Typer(help="What a dataset looks like to a run.", no_args_is_help=True)
+
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="sentiment, qa, summarization, multiple_choice, …")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD=COLUMN", help="Such as text=review,label=stars. Repeatable."),
+]
+SHOWN = 600  # characters of a prompt on the screen
+
+
+@app.command("check")
+def check_command(
+    source: Annotated[str, typer.Argument(metavar="FILE|SPACE", help="Data, or a search space.")],
+    task: TaskName = None,
+    columns: Columns = None,
+    base: Annotated[str | None, typer.Option(help="Whose tokenizer counts.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="label_scoring, classifier or causal_lm.")
+    ] = None,
+    eval_: Annotated[
+        str | None, typer.Option("--eval", metavar="FILE", help="Evaluation rows, for overlap.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=8, help="Tokens a sequence has.")] = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Rendered prompts with the loss mask, lengths, truncation, balance, duplicates, overlap."""
+    if _is_space(source):
+        _refuse_for_space(task=task, columns=columns, base=base, head=head, eval=eval_)
+        lengths = [f"task.max_length={max_length}"] if max_length is not None else []
+        found = _check_space(source, [*(set_ or []), *lengths])
+    else:
+        found = [_check_file(source, task, columns, base, head, eval_, max_length, set_)]
+    if json:
+        print_json([dataclasses.asdict(each) for each in found])
+        return
+    for each in found:
+        _show(each, short=len(found) > 1)
+
+
+@app.command()
+def show(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Data.")],
+    task: TaskName = None,
+    columns: Columns = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many examples.")] = 5,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Show the first examples as the task sees them: its fields, mapped and checked."""
+    from itertools import islice
+
+    from llmpred.data import load
+    from llmpred.tasks.prepare import Examples
+
+    found, spec = _run_of_file(file, task, columns, None, None, None, None, set_)
+    loaded = load(spec.dataset, found.fields, found.parse)
+    examples = list(islice(Examples(loaded.table), n))
+    if json:
+        print_json(
+            {
+                "rows": loaded.table.num_rows,
+                "skipped": loaded.skipped,
+                "columns": loaded.columns,
+                "notes": loaded.notes,
+                "examples": examples,
+            }
+        )
+        return
+    out = console()
+    mapped = ", ".join(f"{field} from {column}" for field, column in loaded.columns.items())
+    out.print(f"{file}: {loaded.table.num_rows:,} rows for {found.name}; {mapped}", markup=False)
+    for note in loaded.notes:
+        out.print(f"note: {note}", markup=False)
+    for place, example in enumerate(examples, 1):
+        out.print(f"\n{place}", style="bold")
+        for name, value in example.items():
+            text = value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
+            out.print(f"  {name}: {_cut(text)}", markup=False)
+
+
+# --- one file ----------------------------------------------------------------------------------
+
+
+def _check_file(
+    source: str,
+    task: str | None,
+    columns: list[str] | None,
+    base: str | None,
+    head: str | None,
+    eval_: str | None,
+    max_length: int | None,
+    overrides: list[str] | None,
+) -> DatasetCheck:
+    from llmpred.bases.resolve import read_by_head
+    from llmpred.data import load
+    from llmpred.engine.check import check
+    from llmpred.tasks.prepare import Examples
+
+    found, spec = _run_of_file(source, task, columns, base, head, eval_, max_length, overrides)
+    train = load(spec.dataset, found.fields, found.parse)
+    data = spec.evaluation.data
+    evaluation = load(data, found.fields, found.parse) if data is not None else None
+    examples = list(Examples(train.table))
+    if evaluation is not None:
+        examples += list(Examples(evaluation.table))
+    settled = read_by_head(spec, found, found.settle(spec.task, examples))
+    spec = spec.model_copy(update={"task": settled})
+    return check(
+        spec.dataset.name or Path(source).name,
+        found,
+        spec,
+        train.table,
+        evaluation.table if evaluation is not None else None,
+        _tokenizer(spec.base.name, asked=base is not None),
+        [*train.notes, *(evaluation.notes if evaluation is not None else ())],
+    )
+
+
+def _run_of_file(
+    source: str,
+    task: str | None,
+    columns: list[str] | None,
+    base: str | None,
+    head: str | None,
+    eval_: str | None,
+    max_length: int | None,
+    overrides: list[str] | None,
+) -> tuple[Task, RunSpec]:
+    """Return the task and the run that the options describe; nothing of it is ever trained."""
+    from pydantic import ValidationError
+
+    from llmpred.spec.distributions import dotted
+    from llmpred.spec.overrides import LISTS, apply_overrides
+    from llmpred.spec.problems import from_pydantic
+    from llmpred.spec.run import RunSpec
+    from llmpred.tasks import registry
+
+    if task is None:
+        raise SpecError(
+            Problem(
+                "a data file does not say which task it is for",
+                source,
+                f"Give --task: {', '.join(registry.names())}.",
+            )
+        )
+    found = registry.get(task)
+    mapped = _pairs(columns, "--columns")
+    data = {"source": source, "columns": mapped}
+    base = base or _base_at_hand(head, found)
+    document: dict[str, Any] = {
+        "task": {"name": task, **({"max_length": max_length} if max_length else {})},
+        "datasets": [data],
+        "bases": [{"name": base or "none"}],
+        "methods": [{"head": head or _head_for(base, found)}],
+        "optim": {"max_steps": 1},
+        "evaluation": {"data": {"source": eval_}} if eval_ else {"holdout": 0.5},
+    }
+    _, problems = apply_overrides(document, overrides or [], tuple(document))
+    if problems:
+        raise SpecError(problems)
+    run = {k: v for k, v in document.items() if k not in LISTS.values()}
+    run |= {single: document[plural][0] for single, plural in LISTS.items()}
+    try:
+        spec = RunSpec.model_validate_json(jsonlib.dumps(run), strict=True)
+    except ValidationError as error:
+        raise SpecError(from_pydantic(error, RunSpec, lambda path: dotted(path)).values()) from None
+    if spec.method.head not in found.heads:
+        law = f"the task {task} is done by {', '.join(found.heads)}, but the head is {head!r}"
+        raise SpecError(Problem(law, "--head", nearest(str(head), found.heads)))
+    return found, spec
+
+
+def _pairs(options: list[str] | None, option: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in split(options)]
+    wrong = [name + equals + value for name, equals, value in pairs if not (name and value)]
+    if wrong:
+        law = f"a mapping is written FIELD=COLUMN, but got {', '.join(map(repr, wrong))}"
+        raise InputError(Problem(law, option, "Such as --columns text=review,label=stars."))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _base_at_hand(head: str | None, task: Task) -> str | None:
+    """Return a base that is on this machine and fits the head, for its tokenizer; None if none."""
+    from llmpred.bases.fetch import known_folder
+    from llmpred.bases.registry import KNOWN
+
+    here = [name for name in KNOWN if (known_folder(name) / "config.json").is_file()]
+    wanted = ("encoder", "causal") if head == "classifier" else ("causal", "encoder")
+    for kind in wanted:
+        fits = kind == "causal" or "classifier" in ((head,) if head else task.heads)
+        for name in here:
+            if KNOWN[name].kind == kind and fits:
+                return name
+    return None
+
+
+def _head_for(base: str | None, task: Task) -> str:
+    """Return the task's default head, or the classifier for an encoder."""
+    from llmpred.bases.locate import locate
+    from llmpred.spec.run import BaseSpec
+
+    if (
+        base is not None
+        and "classifier" in task.heads
+        and locate(BaseSpec(name=base)).kind == "encoder"
+    ):
+        return "classifier"
+    return task.heads[0]
+
+
+def _tokenizer(base: str, *, asked: bool) -> Any:
+    """Return a base's tokenizer; None if the base is not here and nobody asked for it."""
+    from llmpred.bases.fetch import known_folder
+    from llmpred.bases.load import load_tokenizer
+    from llmpred.bases.locate import locate
+    from llmpred.bases.registry import KNOWN
+    from llmpred.spec.run import BaseSpec
+
+    here = Path(base).expanduser().is_dir() or (
+        base in KNOWN and (known_folder(base) / "config.json").is_file()
+    )
+    return load_tokenizer(locate(BaseSpec(name=base))) if here or asked else None
+
+
+# --- a space -----------------------------------------------------------------------------------
+
+
+def _is_space(source: str) -> bool:
+    return Path(source).suffix.lower() in (".yaml", ".yml")
+
+
+def _refuse_for_space(**options: Any) -> None:
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        law = f"a search space says this itself, but got {', '.join(given)}"
+        raise InputError(Problem(law, fix="Change the space by --set, such as --set base=minilm."))
+
+
+def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
+    """Check each dataset of a space as its first run uses it."""
+    from llmpred.bases.resolve import read_by_head
+    from llmpred.engine.check import check
+    from llmpred.spec.space import load_space, planned_runs
+    from llmpred.tasks import registry
+    from llmpred.tasks.prepare import prepare
+
+    heads = {name: registry.get(name).heads for name in registry.names()}
+    first: dict[int, RunSpec] = {}
+    variants: dict[int, set[str]] = {}
+    for planned in planned_runs(load_space(path, tuple(overrides), heads)):
+        if planned.run.trains:
+            place = planned.combination.dataset
+            first.setdefault(place, planned.run)
+            variants.setdefault(place, set()).add(planned.run.dataset.model_dump_json())
+    found, problems = [], []
+    for place, spec in sorted(first.items()):
+        try:
+            prepared = prepare(spec)
+            settled = read_by_head(spec, prepared.task, prepared.spec)
+            notes = list(prepared.notes)
+            if len(variants[place]) > 1:
+                notes.append(f"the first of {len(variants[place])} variants that the space draws")
+            found.append(
+                check(
+                    spec.dataset.name or spec.dataset.source,
+                    prepared.task,
+                    spec.model_copy(update={"task": settled}),
+                    prepared.train,
+                    prepared.evaluation,
+                    _tokenizer(spec.base.name, asked=False),
+                    notes,
+                )
+            )
+        except InputError as error:
+            problems += [
+                Problem(p.law, p.where or f"{path}, datasets[{place}]", p.fix)
+                for p in error.problems
+            ]
+    if problems:
+        raise SpecError(problems)
+    return found
+
+
+# --- showing -----------------------------------------------------------------------------------
+
+
+def _show(found: DatasetCheck, *, short: bool) -> None:
+    out = console()
+    against = (
+        f", {found.evaluation_rows:,} to evaluate" if found.evaluation_rows is not None else ""
+    )
+    out.print(f"\n{found.name}: {found.rows:,} rows{against}", style="bold", markup=False)
+    out.print(f"{found.task} by {found.head}, language {found.language}", markup=False)
+    for place, rendered in enumerate(found.samples[: 1 if short else 3], 1):
+        out.print(f"\nexample {place}" + (" (truncated)" if rendered.truncated else ""))
+        out.print(_masked(rendered, found.head, terminal=out.is_terminal))
+    if not short:
+        mark = "bold and underlined" if out.is_terminal else "⟦in brackets⟧"
+        out.print(f"\nOnly the target ({mark}) is in the loss.")
+    out.print()
+    for name, value in _figures(found):
+        out.print(f"{name:<26}{value}", markup=False)
+    for note in found.notes:
+        out.print(f"note: {note}", markup=False)
+    for warning in found.warnings:
+        out.print(f"warning: {warning}", style="yellow", markup=False)
+    if not found.warnings:
+        out.print("no warnings", style="green")
+
+
+def _figures(found: DatasetCheck) -> list[list[str]]:
+    lengths, repeats = found.lengths, found.duplicates
+    by = f" of {found.base}" if found.base else " (no tokenizer at hand: give --base)"
+    looked = f" (of {lengths.rows:,} rows)" if lengths.rows < found.rows else ""
+    rows = [
+        [
+            f"{lengths.unit}{by}",
+            f"min {lengths.minimum}, median {lengths.median:g}, 95 % {lengths.p95}, "
+            f"max {lengths.maximum}{looked}",
+        ],
+    ]
+    if found.truncated is not None:
+        rows.append(["truncated", f"{found.truncated:.1%} above {found.max_length} tokens"])
+    for name, labels in (("labels", found.labels), ("in evaluation", found.evaluation_labels)):
+        if labels:
+            total = sum(labels.values())
+            shown = [f"{label} {count:,} ({count / total:.1%})" for label, count in labels.items()]
+            rows.append([name, ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")])
+    some = f" (of {repeats.compared:,} rows)" if repeats.compared < repeats.rows else ""
+    rows.append(["duplicates", f"{repeats.exact:.1%} exactly, {repeats.near:.1%} nearly{some}"])
+    if repeats.evaluation_exact is not None and repeats.evaluation_near is not None:
+        rows.append(
+            [
+                "overlap",
+                f"{repeats.evaluation_exact:.1%} of evaluation rows are in the training rows "
+                f"exactly, {repeats.evaluation_near:.1%} nearly",
+            ]
+        )
+    rows.append(["contradictory", f"{found.contradictory:.1%}"])
+    return rows
+
+
+def _masked(rendered: Rendered, head: str, *, terminal: bool) -> Text:
+    from rich.text import Text
+
+    arrow = " → class " if head == "classifier" else ""
+    text = Text(_cut(rendered.prompt) + arrow, style="dim" if terminal else "")
+    target = _cut(rendered.target)
+    if not terminal:
+        return text.append(f"⟦{target}⟧")
+    return text.append(target, "bold underline not dim")
+
+
+def _cut(text: str) -> str:
+    """Return a long text without its middle: the question often stands at its end."""
+    if len(text) <= SHOWN:
+        return text
+    return f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
