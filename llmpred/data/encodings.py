@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from llmpred.data.rows import ROW_LIMIT
 from llmpred.errors import DataError, Problem
@@ -77,14 +77,14 @@ def settle_encoding(path: Path, encoding: str, shown: str) -> str:
         return wanted
     if encoding == "auto" and wanted == "utf-8" and _is_gb18030(path, damage, shown):
         return "gb18030"
-    byte, line, around = damage
+    byte, line, around, at = damage
     fix = f"Save the file as {wanted}, or repair that byte."
     if wanted == "utf-8" and _is_gb18030(path, damage, shown):
         fix = "The file decodes as GB18030: set `encoding: gb18030`."
     raise DataError(
         Problem(
             f"the file must be {wanted} throughout, but byte {byte:,} is "
-            f"0x{around[0]:02x}, which is not",
+            f"0x{around[at]:02x}, which is not",
             f"{shown}:{line}",
             fix,
         )
@@ -112,6 +112,8 @@ def looks_garbled(text: str) -> bool:
     """Return whether `text` was decoded wrongly before it was stored."""
     if text.isascii():
         return False
+    if _is_utf8_read_as_gbk(text[:200]):
+        return True
     for match in _GARBLED.finditer(text):
         found = match.group()
         if not "Â" <= found[0] <= "ô":
@@ -125,8 +127,29 @@ def looks_garbled(text: str) -> bool:
     return False
 
 
-def _damage(path: Path, codec: str, shown: str) -> tuple[int, int, bytes] | None:
-    """Return byte, line and bytes from the first place that `codec` cannot decode, if any."""
+def _is_utf8_read_as_gbk(text: str) -> bool:
+    """Return whether the text, written back as GB18030, is UTF-8 of Chinese."""
+    data = text.encode("gb18030", "replace")
+    try:
+        original = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(data) - 4:  # the end of the text may be cut
+            return False
+        original = data[: error.start].decode("utf-8")
+    return sum("\u4e00" <= c <= "\u9fff" for c in original) >= 2
+
+
+class Damage(NamedTuple):
+    """Where decoding stops: byte and line in the file, the bytes around, and the place in them."""
+
+    byte: int
+    line: int
+    around: bytes
+    at: int
+
+
+def _damage(path: Path, codec: str, shown: str) -> Damage | None:
+    """Return the first place that `codec` cannot decode, if there is one."""
     decoder = codecs.getincrementaldecoder(codec)()
     read, line, pending = 0, 1, b""
     try:
@@ -140,7 +163,7 @@ def _damage(path: Path, codec: str, shown: str) -> tuple[int, int, bytes] | None
                     seen = error.object[: error.start]
                     line += seen.count(b"\n") - pending.count(b"\n")
                     start = read - len(pending) + error.start
-                    return start, line, bytes(error.object[error.start : error.start + CHUNK])
+                    return Damage(start, line, bytes(error.object), error.start)
                 if not chunk:
                     return None
                 read += len(chunk)
@@ -150,19 +173,18 @@ def _damage(path: Path, codec: str, shown: str) -> tuple[int, int, bytes] | None
         raise unreadable(shown, error) from error
 
 
-def _is_gb18030(path: Path, damage: tuple[int, int, bytes], shown: str) -> bool:
+def _is_gb18030(path: Path, damage: Damage, shown: str) -> bool:
     """Return whether a file that is not UTF-8 is Chinese text in GB18030.
 
     GB18030 decodes much that is not Chinese, so the text must also look like it: where UTF-8 fails
     it must fail often (damaged UTF-8 fails once), and what GB18030 reads must mostly be GB 2312
     (Latin-1 read as GB18030 gives rare characters).
     """
-    bad = damage[2]
-    as_utf8 = bad.decode("utf-8", "replace")
+    as_utf8 = damage.around.decode("utf-8", "replace")
     failed = as_utf8.count("\ufffd")
     passed = sum(1 for c in as_utf8 if not c.isascii() and c != "\ufffd")
     if failed < 0.3 * (failed + passed) or _damage(path, "gb18030", shown) is not None:
         return False
-    foreign = [c for c in bad.decode("gb18030", "ignore") if not c.isascii()]
+    foreign = [c for c in damage.around.decode("gb18030", "ignore") if not c.isascii()]
     common = sum(1 for c in foreign if c.encode("gb2312", "ignore"))
     return common >= 0.5 * len(foreign)

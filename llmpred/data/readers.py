@@ -137,7 +137,7 @@ def _json(stream: IO[str], shown: str) -> Iterator[Row]:
             law = "a JSON file must be a list of objects, or an object with a list under `data`"
             raise DataError(Problem(f"{law}, but got an object with {show(names)}", shown))
     if scan.peek():
-        raise scan.broken("one list or object, and then nothing more")
+        raise scan.broken("expected one list or object, and then nothing more")
 
 
 def _elements(scan: _Scanner) -> Iterator[Row]:
@@ -181,11 +181,11 @@ class _Scanner:
         self.counted = self.at
         return f"{self.shown}:{self.line}"
 
-    def broken(self, expected: str) -> DataError:
+    def broken(self, what: str) -> DataError:
         got = show(self.text[self.at : self.at + 20]) if self.text[self.at :] else "the file's end"
         return DataError(
             Problem(
-                f"the file must be valid JSON: expected {expected}, but got {got}",
+                f"the file must be valid JSON: {what}, but got {got}",
                 self.where(),
                 "Repair the file there; if it holds one object a line, name it `.jsonl`.",
             )
@@ -204,7 +204,7 @@ class _Scanner:
     def take(self, character: str) -> None:
         """Consume one character of the grammar."""
         if self.peek() != character:
-            raise self.broken(f"`{character}`")
+            raise self.broken(f"expected `{character}`")
         self.at += 1
 
     def value(self) -> Any:

@@ -288,7 +288,8 @@ def _batches(
             f"saved (first: {first_garbled})"
         )
     if skipped:
-        notes.append(f"{skipped:,} bad rows are left out (first: {problems[0]})")
+        first = Problem(problems[0].law, problems[0].where)
+        notes.append(f"{skipped:,} bad rows are left out; the first: {first}")
     facts |= {"skipped": skipped, "notes": notes, "columns": matched}
 
 

@@ -198,6 +198,7 @@ def test_traditional_chinese_in_gb18030_is_noticed_and_latin_1_is_not_chinese(tm
     "text",
     [
         "ä½ å¥½，酒店",
+        "很好的酒店，位置不错".encode().decode("gb18030"),
         "烫烫烫",
         "锟斤拷锟斤拷",
         "caf\ufffd",
@@ -304,6 +305,13 @@ def test_bad_byte_is_located(tmp_path, read):
     with pytest.raises(DataError, match="set `encoding: gb18030`"):
         read(path, encoding="utf-8")
     assert read(path, encoding="gb18030").table.num_rows == 1
+
+
+def test_utf_8_with_a_gb18030_line_is_not_read_as_gb18030(tmp_path, read):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text,label\n很好的酒店，位置不错,1\n".encode() + "很差,0\n".encode("gb18030"))
+    with pytest.raises(DataError, match=r"utf-8 throughout.*a\.csv:3"):
+        read(path)
 
 
 def test_twenty_problems_at_once(tmp_path, read):
@@ -439,7 +447,8 @@ def test_only_lasting_parse_functions_are_reused(tmp_path, read):
     for suffix in ("!", "?"):
         assert read(path, parse=Local().parse).table["text"][0].as_py().endswith(suffix)
         assert (
-            read(path, parse=lambda r: {**r, "label": suffix}).table["label"][0].as_py() == suffix
+            read(path, parse=lambda r, s=suffix: {**r, "label": s}).table["label"][0].as_py()
+            == suffix
         )
 
 
