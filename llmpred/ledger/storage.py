@@ -269,7 +269,9 @@ def _problem(error: Exception, action: str, root: str, path: str) -> Problem:
         )
     if isinstance(error, FileNotFoundError):
         return Problem(
-            f"The bucket must exist, but says: {_text(error)}", where, "Create it, or fix its name."
+            f"The folder or bucket must exist or be makeable, but says: {_text(error)}",
+            where,
+            "Create it, or fix its name.",
         )
     if status == 501 or code == errno.ENOSYS:
         return Problem(

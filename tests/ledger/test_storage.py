@@ -132,7 +132,7 @@ def test_a_file_is_no_storage(tmp_path: Path) -> None:
 
 
 def test_a_missing_bucket_is_said(s3_server: str) -> None:
-    with pytest.raises(StorageError, match="bucket must exist"):
+    with pytest.raises(StorageError, match="folder or bucket must exist"):
         Storage("s3://nowhere-at-all/x").check_writable()
 
 
@@ -178,22 +178,39 @@ def test_a_disk_that_refuses_is_said_and_nothing_stays(
     assert not list((tmp_path / "s" / TEMPORARY).iterdir())
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    """A real full file system: /dev/full refuses every byte."""
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("needs /dev/full")
-    storage = Storage(tmp_path / "s")
-    with pytest.raises(StorageError, match="must have space left"), storage._errors("write", "x"):
-        full.write_bytes(b"1")
+SHORT_OF_SPACE = """
+import resource, signal, sys
+from llmpred.errors import StorageError
+from llmpred.ledger import Storage
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+storage = Storage(sys.argv[1])
+for write in (storage.create, storage.write):
+    try:
+        write("a/b", b"x" * 1_000_000)
+    except StorageError as error:
+        assert "must have space left" in str(error), error
+    else:
+        sys.exit("written")
+assert storage.list() == []
+storage.check_writable()
+"""
 
 
-def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="must let you write"):
-        Storage(tmp_path).check_writable()
+@pytest.mark.skipif(os.name == "nt", reason="needs file size limits")
+def test_a_file_cut_off_by_the_system_is_said_and_not_left(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", SHORT_OF_SPACE, str(tmp_path)], check=True)
+    assert not list((tmp_path / TEMPORARY).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("root", "said"), [("/sys/kernel/runs", "must let you write"), ("/proc/runs", "must exist")]
+)
+def test_a_place_that_takes_no_files_is_said(root: str, said: str) -> None:
+    if not Path(root).parent.is_dir():
+        pytest.skip(f"needs {Path(root).parent}")
+    with pytest.raises(StorageError, match=said):
+        Storage(root).check_writable()
 
 
 def test_of_many_processes_one_creates(storage: Storage) -> None:
