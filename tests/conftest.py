@@ -1,4 +1,7 @@
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,34 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the optional data folder ../shared/data")
     return folder
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def llmpred(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """Run the command line in this process, as its console script does."""
+    from llmpred.cli import main
+
+    def run(*args: object) -> Ran:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["llmpred", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        captured = capsys.readouterr()
+        return Ran(code if isinstance(code, int) else int(bool(code)), captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from llmpred.ledger import Ledger
 
@@ -58,6 +59,11 @@ def console(*, stderr: bool = False) -> Console:
     if not made.is_terminal:
         made.width = max(made.width, 160)
     return made
+
+
+def line(text: str | Text = "", *, style: str = "", end: str = "\n") -> None:
+    """Print text as it is: no markup, and no line breaks but the terminal's own."""
+    console().print(text, style=style, markup=False, soft_wrap=True, end=end)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmpred.cli.common import Json, Set, console, print_json, split
+from llmpred.cli.common import Json, Set, console, line, print_json, split
 from llmpred.errors import InputError, Problem, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -90,16 +90,15 @@ def show(
             }
         )
         return
-    out = console()
     mapped = ", ".join(f"{field} from {column}" for field, column in loaded.columns.items())
-    out.print(f"{file}: {loaded.table.num_rows:,} rows for {found.name}; {mapped}", markup=False)
+    line(f"{file}: {loaded.table.num_rows:,} rows for {found.name}; {mapped}")
     for note in loaded.notes:
-        out.print(f"note: {note}", markup=False)
+        line(f"note: {note}")
     for place, example in enumerate(examples, 1):
-        out.print(f"\n{place}", style="bold")
+        line(f"\n{place}", style="bold")
         for name, value in example.items():
             text = value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
-            out.print(f"  {name}: {_cut(text)}", markup=False)
+            line(f"  {name}: {_cut(text)}")
 
 
 # --- one file ----------------------------------------------------------------------------------
@@ -309,27 +308,27 @@ def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
 
 
 def _show(found: DatasetCheck, *, short: bool) -> None:
-    out = console()
+    terminal = console().is_terminal
     against = (
         f", {found.evaluation_rows:,} to evaluate" if found.evaluation_rows is not None else ""
     )
-    out.print(f"\n{found.name}: {found.rows:,} rows{against}", style="bold", markup=False)
-    out.print(f"{found.task} by {found.head}, language {found.language}", markup=False)
+    line(f"\n{found.name}: {found.rows:,} rows{against}", style="bold")
+    line(f"{found.task} by {found.head}, language {found.language}")
     for place, rendered in enumerate(found.samples[: 1 if short else 3], 1):
-        out.print(f"\nexample {place}" + (" (truncated)" if rendered.truncated else ""))
-        out.print(_masked(rendered, found.head, terminal=out.is_terminal))
+        line(f"\nexample {place}" + (" (truncated)" if rendered.truncated else ""))
+        line(_masked(rendered, found.head, terminal=terminal))
     if not short:
-        mark = "bold and underlined" if out.is_terminal else "⟦in brackets⟧"
-        out.print(f"\nOnly the target ({mark}) is in the loss.")
-    out.print()
+        mark = "bold and underlined" if terminal else "⟦in brackets⟧"
+        line(f"\nOnly the target ({mark}) is in the loss.")
+    line()
     for name, value in _figures(found):
-        out.print(f"{name:<26}{value}", markup=False)
+        line(f"{name:<26}{value}")
     for note in found.notes:
-        out.print(f"note: {note}", markup=False)
+        line(f"note: {note}")
     for warning in found.warnings:
-        out.print(f"warning: {warning}", style="yellow", markup=False)
+        line(f"warning: {warning}", style="yellow")
     if not found.warnings:
-        out.print("no warnings", style="green")
+        line("no warnings", style="green")
 
 
 def _figures(found: DatasetCheck) -> list[list[str]]:

@@ -18,7 +18,7 @@ from llmpred.cli.common import (
     Set,
     Storage,
     complain,
-    console,
+    line,
     open_ledger,
     print_json,
     size,
@@ -120,23 +120,20 @@ def show(
             }
         )
         return
-    out = console()
-    out.print(record.key, style="bold")
+    line(record.key, style="bold")
     for name, value in _facts(record).items():
-        out.print(f"{name:<12}{value}", markup=False)
+        line(f"{name:<12}{value}")
     if record.spec is not None:
         spec = record.spec.model_dump(mode="json", exclude_none=True)
         for part in ("task", "dataset", "base", "method", "optim", "evaluation"):
             text = jsonlib.dumps(spec[part], ensure_ascii=False)
-            out.print(f"{part:<12}{text}", markup=False)
+            line(f"{part:<12}{text}")
     losses = [loss for row in record.loss_curve if (loss := row.get("loss")) is not None]
     if losses:
         first, last = losses[0], losses[-1]
-        out.print(f"{'loss':<12}{sparkline(losses)}  {first:.4g} → {last:.4g}", markup=False)
+        line(f"{'loss':<12}{sparkline(losses)}  {first:.4g} → {last:.4g}")
     if attempts:
-        out.print(
-            f"{'attempts':<12}{len(attempts)} failed before: {attempts[-1].error}", markup=False
-        )
+        line(f"{'attempts':<12}{len(attempts)} failed before: {attempts[-1].error}")
     if rows:
         table(
             ["id", "target", "prediction", "right"],
@@ -192,9 +189,8 @@ def diff(
             }
         )
         return
-    out = console()
     if len(runs) > 1:
-        out.print(f"nearest of {len(runs)} runs of {spec}: {nearest_run.key[:10]}", markup=False)
+        line(f"nearest of {len(runs)} runs of {spec}: {nearest_run.key[:10]}")
     if found:
         names = ["what", f"record {record.key[:10]}", f"run {nearest_run.key[:10]}"]
         table(names, [[*map(str, _sides(each).values())] for each in found])
@@ -203,7 +199,7 @@ def diff(
             ["behind the hashes", "record", "run"],
             [[*map(str, _sides(each).values())] for each in reasons],
         )
-    out.print(verdict, markup=False)
+    line(verdict)
 
 
 @app.command()

@@ -18,13 +18,14 @@ from llmpred.cli.common import (
     EXIT_FAILED,
     Json,
     Storage,
-    console,
+    line,
     print_json,
     size,
 )
 from llmpred.errors import InputError, LlmpredError, Problem
 
 GB = 10**9
+TOLD = ("torch", "transformers", "peft", "ray", "mlflow")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -54,12 +55,11 @@ def doctor(storage: Storage = DEFAULT_STORAGE, json: Json = False) -> None:
     if json:
         print_json({"fit": not failed, "findings": [asdict(finding) for finding in findings]})
     else:
-        out = console()
         for finding in findings:
-            out.print(f"{finding.state:<5}", style=STYLES[finding.state], end="")
-            out.print(f"{finding.what:<14}{finding.found}", markup=False)
+            line(f"{finding.state:<5}", style=STYLES[finding.state], end="")
+            line(f"{finding.what:<14}{finding.found}")
             if finding.fix:
-                out.print(f"{'':<19}→ {finding.fix}", markup=False)
+                line(f"{'':<19}→ {finding.fix}")
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -106,7 +106,7 @@ def _packages() -> Iterator[Finding]:
 
     from packaging.requirements import Requirement
 
-    sound = []
+    sound = {}
     for text in _requirements():
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
@@ -118,11 +118,12 @@ def _packages() -> Iterator[Finding]:
             yield Finding("fail", needed.name, f"not installed, needs {needed.specifier}", fix)
             continue
         if needed.specifier.contains(got, prereleases=True):
-            sound.append(f"{needed.name} {got}")
+            sound[needed.name] = got
         else:
             fix = f"Run: pip install '{needed.name}{needed.specifier}'."
             yield Finding("fail", needed.name, f"{got}, needs {needed.specifier}", fix)
-    yield Finding("ok", "packages", f"{len(sound)} as asked for: {', '.join(sound)}")
+    told = ", ".join(f"{name} {sound[name]}" for name in TOLD if name in sound)
+    yield Finding("ok", "packages", f"{len(sound)} as asked for, with {told}")
 
 
 def _requirements() -> list[str]:
