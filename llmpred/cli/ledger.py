@@ -484,15 +484,20 @@ def _specs(path: str, overrides: list[str]) -> list[RunSpec]:
     from llmpred.spec.overrides import LISTS
     from llmpred.spec.space import expand, load_run, load_space
     from llmpred.spec.yaml import read_yaml
-    from llmpred.tasks import registry
 
-    heads = {name: registry.get(name).heads for name in registry.names()}
+    heads = _heads()
     if LISTS.values() & read_yaml(path).keys():
         return expand(load_space(path, tuple(overrides), heads))
     if overrides:
         law = f"--set changes a search space, but {path} is a single run"
         raise InputError(Problem(law, fix="Change the file."))
     return [load_run(path, heads)]
+
+
+def _heads() -> dict[str, tuple[str, ...]]:
+    from llmpred.tasks import registry
+
+    return {name: registry.get(name).heads for name in registry.names()}
 
 
 def _named_content(
@@ -545,8 +550,9 @@ def _sides(each: Difference) -> dict[str, Any]:
 def _import_adapter(ledger: Ledger, adapter: Path, path: Path, json: bool) -> None:
     from llmpred.bases.resolve import resolve
     from llmpred.engine.imported import adapter_problems, content_hash, imported_keys, score
+    from llmpred.spec.space import load_run
 
-    (spec,) = _specs(str(path), [])[:1]
+    spec = load_run(path, _heads())
     problems = adapter_problems(adapter, spec)
     if problems:
         raise SpecError(problems)
