@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from llmpred.engine.check import DatasetCheck, Rendered
     from llmpred.spec.run import RunSpec
+    from llmpred.spec.space import Space
     from llmpred.tasks.base import Task
 
 app = typer.Typer(help="What a dataset looks like to a run.", no_args_is_help=True)
@@ -114,6 +116,8 @@ def _check_file(
     max_length: int | None,
     overrides: list[str] | None,
 ) -> DatasetCheck:
+    import pyarrow as pa
+
     from llmpred.bases.resolve import read_by_head
     from llmpred.data import load
     from llmpred.engine.check import check
@@ -123,9 +127,8 @@ def _check_file(
     train = load(spec.dataset, found.fields, found.parse)
     data = spec.evaluation.data
     evaluation = load(data, found.fields, found.parse) if data is not None else None
-    examples = list(Examples(train.table))
-    if evaluation is not None:
-        examples += list(Examples(evaluation.table))
+    tables = [train.table, *([evaluation.table] if evaluation is not None else [])]
+    examples = Examples(pa.concat_tables(tables, promote_options="default"))
     settled = read_by_head(spec, found, found.settle(spec.task, examples))
     spec = spec.model_copy(update={"task": settled})
     return check(
@@ -263,18 +266,20 @@ def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
     """Check each dataset of a space as its first run uses it."""
     from llmpred.bases.resolve import read_by_head
     from llmpred.engine.check import check
-    from llmpred.spec.space import load_space, planned_runs
+    from llmpred.spec.space import load_space
     from llmpred.tasks import registry
     from llmpred.tasks.prepare import prepare
 
     heads = {name: registry.get(name).heads for name in registry.names()}
     first: dict[int, RunSpec] = {}
     variants: dict[int, set[str]] = {}
-    for planned in planned_runs(load_space(path, tuple(overrides), heads)):
-        if planned.run.trains:
-            place = planned.combination.dataset
-            first.setdefault(place, planned.run)
-            variants.setdefault(place, set()).add(planned.run.dataset.model_dump_json())
+    for place, run in _runs(load_space(path, tuple(overrides), heads)):
+        if run.trains:
+            first.setdefault(place, run)
+            variants.setdefault(place, set()).add(run.dataset.model_dump_json())
+    if not first:
+        law = "a space whose data is checked must train, but this one does not"
+        raise SpecError(Problem(law, path))
     found, problems = [], []
     for place, spec in sorted(first.items()):
         try:
@@ -302,6 +307,23 @@ def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
     if problems:
         raise SpecError(problems)
     return found
+
+
+def _runs(space: Space) -> Iterator[tuple[int, RunSpec]]:
+    """Yield runs with the place of their dataset; of a search, one of each combination."""
+    from llmpred.spec.distributions import ENUMERABLE
+    from llmpred.spec.space import combinations, materialize, planned_runs
+
+    if space.mode == "collect":
+        for planned in planned_runs(space):
+            yield planned.combination.dataset, planned.run
+        return
+    for combination in combinations(space):
+        values = {
+            leaf.name: leaf.choices[0] if leaf.kind in ENUMERABLE else leaf.args[0]
+            for leaf in combination.leaves
+        }
+        yield combination.dataset, materialize(space, combination, values)
 
 
 # --- showing -----------------------------------------------------------------------------------

@@ -475,6 +475,8 @@ def _resolved_runs(path: str, overrides: list[str]) -> list[ResolvedSpec]:
             runs.append(resolve(spec))
         except InputError as error:
             problems += [Problem(p.law, p.where or path, p.fix) for p in error.problems]
+    if not problems and not runs:
+        problems.append(Problem("a search decides its runs as it goes, so none is known", path))
     if problems:
         raise SpecError(problems)
     return runs

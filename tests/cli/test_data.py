@@ -173,6 +173,25 @@ evaluation: {{holdout: 0.25}}
     assert llmpred("data", "check", space, "--task", "qa").code == 2
 
 
+def test_a_space_to_search_is_checked_too(
+    tmp_path: Path, write_reviews: Callable[..., Path], tiny_encoder: Path, llmpred: Run
+):
+    space = tmp_path / "s.yaml"
+    space.write_text(
+        f"""
+mode: search
+samples: 4
+task: {{name: sentiment}}
+datasets: [{{name: plain, source: {write_reviews("a.tsv")}}}]
+bases: [{tiny_encoder}]
+methods: [{{head: classifier, adapter: {{r: {{choice: [4, 8]}}}}}}]
+optim: {{max_steps: 2, lr: {{loguniform: [1e-4, 1e-2]}}}}
+evaluation: {{holdout: 0.25}}
+"""
+    )
+    assert check(llmpred, space)["rows"] == 30
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("file", "task"),
