@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ def train(
     folder: Path,
     *,
     stop: Callable[[], str | None] = lambda: None,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    report_at: Collection[int] = (),
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its loss curve: step, loss, lr, grad_norm.
 
@@ -71,6 +73,8 @@ def train(
         validation: encoded validation examples; needed for `select: best_on_validation`.
         folder: for checkpoints; a sound one in it is continued from if `execution.resume` says so.
         stop: asked after each step; a reason stops the run after a checkpoint.
+        report: told the validation loss after the steps in `report_at`; what it raises ends the
+            run at once. Reports never change the run.
 
     Raises:
         Interrupted: when `stop` gave a reason.
@@ -113,7 +117,7 @@ def train(
         callbacks=[watch],
     )
     trainer.remove_callback(_printer())
-    trainer.prepare(base, spec, validation, steps)
+    trainer.prepare(base, spec, validation, steps, report, report_at)
     resume = newest_checkpoint(folder) if spec.execution.resume == "auto" else None
     semantics.seed_everything(spec.seed)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -227,13 +231,21 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose every batch is one whole optimizer step."""
 
     def prepare(
-        self, base: LoadedBase, spec: RunSpec, validation: Sequence[Encoded], steps: int
+        self,
+        base: LoadedBase,
+        spec: RunSpec,
+        validation: Sequence[Encoded],
+        steps: int,
+        report: Callable[[int, float], None],
+        report_at: Collection[int],
     ) -> None:
         self.base = base
         self.spec = spec
         self.validation = validation
         self.micro_batch = spec.execution.micro_batch
         self.best_loss = math.inf
+        self.report = report
+        self.report_at = set(report_at)
         self.looks: set[int] = set()
         if spec.evaluation.select == "best_on_validation":
             # Ten looks over the run, the last one at its end.
@@ -272,14 +284,18 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         return 0  # the Trainer would read tensors that our batches do not have
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step in self.looks:
-            self.looks.discard(self.state.global_step)
+        step = self.state.global_step
+        if step in self.looks | self.report_at:
             loss = validation_loss(
                 self.model, self.base, self.spec, self.validation, self.micro_batch
             )
-            if loss < self.best_loss:
+            if step in self.looks and loss < self.best_loss:
                 self.best_loss = loss
                 self._write_weights(Path(self.args.output_dir) / BEST)
+            if step in self.report_at:
+                self.report(step, loss)
+            self.looks.discard(step)
+            self.report_at.discard(step)
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def use_best(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +53,8 @@ def execute(
     trained: Path | None = None,
     keep_adapter: bool = False,
     stop: Callable[[], str | None] = lambda: None,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    report_at: Collection[int] = (),
 ) -> Outcome:
     """Carry out a run in this process.
 
@@ -64,6 +66,8 @@ def execute(
         trained: a folder that `adapters.save` wrote for the same train_key: evaluate, do not train.
         keep_adapter: save the trained weights into `folder`/adapter.
         stop: asked after each optimizer step; a reason interrupts the run after a checkpoint.
+        report: told the validation loss after the optimizer steps in `report_at`; may raise to end
+            the run.
 
     Raises:
         Interrupted: when `stop` gave a reason.
@@ -111,7 +115,15 @@ def execute(
                     counts["train_truncated"] = sum(e.truncated for e in examples)
                     tokens = _count_tokens(examples, resolved)
                     curve = reference.train(
-                        model, base, spec, examples, validation, folder, stop=stop
+                        model,
+                        base,
+                        spec,
+                        examples,
+                        validation,
+                        folder,
+                        stop=stop,
+                        report=report,
+                        report_at=report_at,
                     )
         diverged = semantics.diverged([row["loss"] for row in curve])
         broken = any(not math.isfinite(row["loss"]) for row in curve)
