@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -41,6 +42,9 @@ COLUMNS = (
 )
 ATTEMPT_COLUMNS = ("key", "state", "dataset", "base", "accuracy_r", "status", "created", "error")
 BARS = "▁▂▃▄▅▆▇█"
+# Paths of a payload that hold the hash of what the spec names.
+HASHED = ("train.data.train", "train.data.validation", "evaluation.data", "train.base.weights")
+ANSWER = 200  # characters of a target or a prediction
 
 
 @app.command()
@@ -91,7 +95,7 @@ def ls(
     if not shown:
         typer.echo(f"no runs in {ledger.storage}" + (" fit" if conditions else ""))
         return
-    body = [[v[:10] if n == "key" else v for n, v in row.items()] for row in shown]
+    body = [[_short(name, value) for name, value in row.items()] for row in shown]
     table([name.removeprefix("method.") for name in wanted], body)
     if len(ordered) > limit:
         typer.echo(f"{limit} of {len(ordered):,} runs; --limit shows more")
@@ -137,7 +141,14 @@ def show(
     if rows:
         table(
             ["id", "target", "prediction", "right"],
-            [[r["id"], r["target"], r["prediction"], "yes" if r["right"] else "no"] for r in rows],
+            [
+                [
+                    row["id"],
+                    *(_answer(row[name]) for name in ("target", "prediction")),
+                    "yes" if row["right"] else "no",
+                ]
+                for row in rows
+            ],
             title="predictions",
         )
 
@@ -193,12 +204,12 @@ def diff(
         line(f"nearest of {len(runs)} runs of {spec}: {nearest_run.key[:10]}")
     if found:
         names = ["what", f"record {record.key[:10]}", f"run {nearest_run.key[:10]}"]
-        table(names, [[*map(str, _sides(each).values())] for each in found])
+        table(names, [[_brief(side) for side in _sides(each).values()] for each in found])
     if reasons:
-        table(
-            ["behind the hashes", "record", "run"],
-            [[*map(str, _sides(each).values())] for each in reasons],
-        )
+        names = ["behind the hashes", "record", "run"]
+        table(names, [[str(side) for side in _sides(each).values()] for each in reasons])
+    elif any(each.path in HASHED for each in found):
+        line("What is hashed is named alike and as large; its content has changed.")
     line(verdict)
 
 
@@ -221,7 +232,7 @@ def export(
     if json:
         print_json({"file": str(file), "rows": rows})
     else:
-        typer.echo(f"{rows:,} runs written to {file}")
+        typer.echo(f"{_counted(rows, 'run')} written to {file}")
 
 
 @app.command("import")
@@ -272,7 +283,7 @@ def import_(
         print_json(dataclasses.asdict(done))
     else:
         known = f"; {len(done.known):,} were there before" if done.known else ""
-        typer.echo(f"{len(done.added):,} runs imported into {ledger.storage}{known}")
+        typer.echo(f"{_counted(len(done.added), 'run')} imported into {ledger.storage}{known}")
 
 
 @app.command()
@@ -304,8 +315,8 @@ def compact(
         print_json(dataclasses.asdict(done))
     else:
         typer.echo(
-            f"{done.folded:,} records folded into {len(done.segments)} segments, "
-            f"{done.deleted:,} files deleted"
+            f"{_counted(done.folded, 'record')} folded into "
+            f"{_counted(len(done.segments), 'segment')}, {_counted(done.deleted, 'file')} deleted"
         )
 
 
@@ -320,7 +331,7 @@ def verify(storage: Storage = DEFAULT_STORAGE, json: Json = False) -> None:
         columns = ["kind", "path", "key", "message"]
         table(columns, [[f.kind, f.path, f.key[:10], f.message] for f in findings])
     else:
-        typer.echo(f"{len(ledger.keys()):,} runs in {ledger.storage} are sound")
+        typer.echo(f"{ledger.storage} is sound: {_counted(len(ledger.keys()), 'run')}")
     if findings:
         raise typer.Exit(EXIT_FAILED)
 
@@ -343,7 +354,7 @@ def sync_mlflow(
     if json:
         print_json({"uri": tracker.uri, **done._asdict(), "unlogged": tracker.unlogged})
     else:
-        typer.echo(f"{done.logged:,} runs logged, {done.already:,} were logged before")
+        typer.echo(f"{_counted(done.logged, 'run')} logged, {done.already:,} were logged before")
         if summary := tracker.summary():
             complain(summary)
     if done.failed:
@@ -378,6 +389,17 @@ def _pairs(options: Iterable[str] | None, option: str) -> dict[str, str]:
         law = f"it takes NAME=VALUE, but got {', '.join(map(repr, wrong))}"
         raise InputError(Problem(law, option))
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _short(name: str, value: Any) -> Any:
+    """Return a cell as the list shows it: keys that can be told apart, time by the second."""
+    if not isinstance(value, str):
+        return value
+    return {"key": value[:10], "created": value[:19].replace("T", " ")}.get(name, value)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _conditions(where: list[str] | None) -> dict[str, str]:
@@ -418,6 +440,13 @@ def _is_right(target: str, prediction: str) -> bool:
     """Return whether a stored answer is the target, or one of the accepted ones."""
     accepted, answer = jsonlib.loads(target), jsonlib.loads(prediction)
     return bool(answer == accepted or (isinstance(accepted, list) and answer in accepted))
+
+
+def _answer(text: str) -> str:
+    """Return a stored target or answer for people, long ones cut."""
+    value = jsonlib.loads(text)
+    shown = " | ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return shown if len(shown) <= ANSWER else shown[: ANSWER - 1] + "…"
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
@@ -505,19 +534,24 @@ def _heads() -> dict[str, tuple[str, ...]]:
 def _named_content(
     held: ResolvedSpec, run: ResolvedSpec, found: Sequence[Difference]
 ) -> list[Difference]:
-    """Return what in the two specs stands behind hashes that differ."""
+    """Return what stands behind hashes that differ: in the two specs, or in the rows they read."""
     from llmpred.ledger import diff as differences
 
     paths = {each.path for each in found}
-    parts = []
+    parts: set[str] = set()
     if any(path.startswith("train.data") for path in paths):
-        parts += ["dataset"]
+        parts |= {"dataset"}
     if "evaluation.data" in paths:
-        parts += ["evaluation", "dataset"]
+        parts |= {"evaluation", "dataset"}
     if "train.base.weights" in paths:
-        parts += ["base"]
-    left, right = (each.spec.model_dump(mode="json") for each in (held, run))
-    named = differences({p: left[p] for p in parts}, {p: right[p] for p in parts})
+        parts |= {"base"}
+
+    def content(of: ResolvedSpec) -> dict[str, Any]:
+        spec = of.spec.model_dump(mode="json")
+        rows = {name: of.counts.get(name) for name in ("train", "validation", "evaluation")}
+        return {part: spec[part] for part in parts} | ({"rows": rows} if parts - {"base"} else {})
+
+    named = differences(content(held), content(run))
     return [each for each in named if each.path != "dataset.name"]
 
 
@@ -536,7 +570,14 @@ def _verdict(
         )
     if not differing:
         return "The run is not paid for: its key was made by another version of llmpred."
-    return f"The run is not paid for: it differs from the record in {differing} places."
+    places = _counted(differing, "place")
+    return f"The run is not paid for: it differs from the record in {places}."
+
+
+def _brief(side: Any) -> str:
+    """Return a side of a difference, a hash by its beginning."""
+    text = str(side)
+    return text[:12] + "…" if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def _sides(each: Difference) -> dict[str, Any]:

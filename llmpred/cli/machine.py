@@ -162,6 +162,9 @@ def _accelerator() -> Iterator[Finding]:
         yield Finding("ok", "cuda", f"none: runs go on the CPU, {threads} threads")
     if sys.platform == "darwin":
         return
+    import logging
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # faster kernels are optional
     try:
         import bitsandbytes
     except (ImportError, OSError, RuntimeError) as error:

@@ -208,6 +208,7 @@ def paid(tmp_path: Path, write_spec: Callable[..., Path]) -> tuple[Ledger, str]:
             spec=run.spec,
             hashes=run.hashes,
             versions=run.versions,
+            counts=run.counts,
             status="ok",
             accuracy_r=0.5,
         )
@@ -251,7 +252,21 @@ def test_diff_says_what_is_behind_a_hash(
     other = write_spec("b.yaml", count=60)
     said = json.loads(llmpred("ledger", "diff", key, other, *at(ledger), "--json").out)
     assert {d["path"] for d in said["differences"]} == {"train.data.train", "evaluation.data"}
-    assert [d["path"] for d in said["because"]] == ["dataset.source"]
+    because = {d["path"]: (d["record"], d["run"]) for d in said["because"]}
+    assert because.keys() == {"dataset.source", "rows.train", "rows.evaluation"}
+    assert because["rows.train"] == (20, 30)
+
+
+def test_diff_of_a_file_whose_rows_changed(
+    paid: tuple[Ledger, str], write_spec: Callable[..., Path], llmpred: Run
+):
+    ledger, key = paid
+    spec = write_spec("a.yaml")
+    data = spec.parent / "data40.tsv"
+    data.write_text(data.read_text().replace("film", "story"))
+    ran = llmpred("ledger", "diff", key, spec, *at(ledger))
+    assert "its content has changed" in ran.out
+    assert "differs from the record in 2 places" in ran.out
 
 
 def test_diff_with_a_space_takes_its_nearest_run(
