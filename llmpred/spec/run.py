@@ -33,7 +33,7 @@ class TaskSpec(Frozen):
         language: of the data: decides default prompts, label words and how words are counted.
         prompt: template with the task's fields in braces; None takes the task's own for the
             language of the data. The text of a target follows the prompt directly.
-        labels: label in the data -> word the model sees, in order; None settles it from the data.
+        labels: label in the data -> word the model sees; None settles it from the data.
         chat_template: `auto` wraps the prompt in the tokenizer's chat template where it has one.
         max_length: tokens a training or evaluation sequence may have, prompt and target together.
         truncation: which end of the long input field loses tokens, or `error` to refuse.
@@ -116,14 +116,17 @@ class TruncateWords(Frozen):
 
 
 class MixPart(SourceSpec):
-    """One further source in a mixture and its weight against the main source's 1."""
+    """One further source in a mixture.
+
+    Attributes:
+        weight: against the main source's 1.
+    """
 
     weight: Annotated[float, Field(gt=0.0)] = 1.0
 
 
 class Mix(Frozen):
-    """Mix the rows with those of other sources by weight; `n` rows in all (default: all that the
-    weights allow)."""
+    """Mix the rows with those of other sources by weight: `n`, or all that the weights allow."""
 
     sources: tuple[MixPart, ...] = Field(min_length=1)
     n: Positive | None = None
@@ -170,7 +173,13 @@ class DatasetSpec(SourceSpec):
 
 
 class BaseSpec(Frozen):
-    """The base model: a registered name, a local folder or a hub id."""
+    """The base model.
+
+    Attributes:
+        name: a known name, a local folder or a hub id.
+        revision: branch, tag or commit on the hub.
+        quantization: of the frozen weights; `nf4` is QLoRA's, with double quantisation.
+    """
 
     name: str
     revision: str | None = None
@@ -288,7 +297,12 @@ class EvaluationSpec(Frozen):
 
 
 class CheckpointSpec(Frozen):
-    """Checkpoints while training: every `every` optimizer steps, the newest `keep` of them."""
+    """Checkpoints while training, for resuming.
+
+    Attributes:
+        every: optimizer steps from one to the next; None makes one only when a run is stopped.
+        keep: how many of the newest stay.
+    """
 
     every: Positive | None = None
     keep: Positive = 2

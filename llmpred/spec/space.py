@@ -87,7 +87,19 @@ class SearchSpec(Frozen):
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
 
-class _Header(Frozen):
+class SpaceHeader(Frozen):
+    """What a space says beside its parts.
+
+    Attributes:
+        name: for people and for grouping.
+        mode: `collect` runs everything it stands for; in `search`, trials look for the best run.
+        sampler: how values are drawn; see Samplers.
+        samples: draws a combination; in `mode: search`, trials a combination.
+        seed: of the draws; another one draws other values.
+        zero_shot: also score each untouched base, where the head needs no training.
+        search: how `mode: search` schedules its trials.
+    """
+
     name: str
     mode: Literal["collect", "search"] = "collect"
     sampler: Literal["grid", "random", "sobol", "optuna"] | None = None
@@ -97,7 +109,7 @@ class _Header(Frozen):
     search: SearchSpec | None = None
 
 
-_KEYS = (*_Header.model_fields, "seeds", *_SINGLE, *LISTS.values())
+_KEYS = (*SpaceHeader.model_fields, "seeds", *_SINGLE, *LISTS.values())
 
 
 @dataclass(frozen=True)
@@ -259,7 +271,7 @@ def _distribution_problems(
     for key, part in document.items():
         for path, name, args in all_named(part, (key,)):
             law = broken_law(name, args)
-            if not law and key in ("execution", *_Header.model_fields):
+            if not law and key in ("execution", *SpaceHeader.model_fields):
                 law = f"`{key}` takes no distributions: it does not say what a run is"
             if law:
                 got = shown({name: args})
@@ -269,13 +281,13 @@ def _distribution_problems(
 
 def _header(
     document: Mapping[str, Any], stem: str, where: Callable[[Path], str]
-) -> tuple[_Header, dict[Path, Problem]]:
+) -> tuple[SpaceHeader, dict[Path, Problem]]:
     own = {k: v for k, v in document.items() if k not in (*_SINGLE, *LISTS.values(), "seeds")}
-    header, found = _validated(_Header, {"name": stem, **own}, where)
+    header, found = _validated(SpaceHeader, {"name": stem, **own}, where)
     for path, problem in found.items():
         if path[0] not in _KEYS:  # a misspelt `datasets` is not near any key of the header alone
             found[path] = replace(problem, fix=nearest(str(path[0]), _KEYS))
-    return header or _Header(name=stem), found
+    return header or SpaceHeader(name=stem), found
 
 
 def _parts(
@@ -324,7 +336,7 @@ def _parts(
 
 
 def _sampling_problems(
-    space: Space, header: _Header, where: Callable[[Path], str]
+    space: Space, header: SpaceHeader, where: Callable[[Path], str]
 ) -> dict[Path, Problem]:
     """Return what does not hold between mode, sampler, samples and the kinds of distributions."""
     found: dict[Path, Problem] = {}
