@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TRUSTED: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+HEADS = ("lm_head", "classifier", "score")  # what a model's head is called
 
 
 def load_tokenizer(base: Located) -> PreTrainedTokenizerBase:
@@ -57,12 +58,13 @@ def load_model(
         pad_token_id: for classification heads, which look for the last real token.
 
     Raises:
-        BaseError: when the quantisation library is missing or the device cannot hold it.
+        BaseError: when the quantisation library is missing.
     """
     from transformers import (
         AutoModelForCausalLM,
         AutoModelForSequenceClassification,
         BitsAndBytesConfig,
+        GenerationConfig,
     )
 
     _hush()
@@ -78,6 +80,9 @@ def load_model(
                     fix="Install it, or set base.quantization to none.",
                 )
             ) from error
+        keep = {
+            "llm_int8_skip_modules": list(HEADS)
+        }  # heads are not quantised, they may be trained
         options["quantization_config"] = (
             BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -85,16 +90,23 @@ def load_model(
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
                 bnb_4bit_quant_storage=dtype,
+                **keep,
             )
             if quantization == "nf4"
-            else BitsAndBytesConfig(load_in_8bit=True)
+            else BitsAndBytesConfig(load_in_8bit=True, **keep)
         )
         options["device_map"] = {"": device}
     if classes is None:
         model = AutoModelForCausalLM.from_pretrained(base.path, **options)
+        # What a base brings (a repetition penalty, say) would fill what evaluation leaves open.
+        model.generation_config = GenerationConfig()
     else:
         model = AutoModelForSequenceClassification.from_pretrained(
-            base.path, num_labels=classes, pad_token_id=pad_token_id, **options
+            base.path,
+            num_labels=classes,
+            pad_token_id=pad_token_id,
+            ignore_mismatched_sizes=True,  # a head that the base brings is not the one wanted
+            **options,
         )
     if quantization == "none":
         model = model.to(device)

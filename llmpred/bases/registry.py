@@ -1,4 +1,4 @@
-"""Base models that llmpred knows by a short name, and how pip brings those that no hub is needed for."""
+"""Base models that llmpred knows by a short name, and the wheels that bring them without a hub."""
 
 from __future__ import annotations
 

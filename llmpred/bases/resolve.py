@@ -9,7 +9,9 @@ from typing import Any
 from llmpred.bases.locate import Located, locate
 from llmpred.errors import InputError, Problem, SpecError
 from llmpred.spec.canonical import digest
-from llmpred.spec.run import AdapterSpec, RunSpec, TaskSpec
+from llmpred.spec.checks import impossible
+from llmpred.spec.distributions import dotted
+from llmpred.spec.run import AdapterSpec, MethodSpec, RunSpec, TaskSpec
 from llmpred.spec.versions import ENGINE_VERSION, METHOD_VERSIONS
 from llmpred.tasks.base import Task
 from llmpred.tasks.prepare import Prepared, prepare
@@ -44,40 +46,39 @@ class ResolvedSpec:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def train_payload(self) -> dict[str, Any]:
-        """Return all that shapes the trained weights: everything but evaluation and execution."""
+        """Return all that shapes the trained weights: everything but evaluation and execution.
+
+        Of the evaluation, `select` belongs here: it says which of the weights are kept.
+        """
         spec = self.spec
-        method = spec.method.model_dump(mode="json")
-        if spec.method.adapter.kind != "lora":
-            method["adapter"] = {"kind": spec.method.adapter.kind}  # a rank says nothing here
         payload: dict[str, Any] = {
             "task": spec.task.model_dump(mode="json"),
-            "base": {
-                "weights": self.hashes["weights"],
-                "quantization": spec.base.quantization,
-            },
-            "method": method,
+            "base": {"weights": self.hashes["weights"], "quantization": spec.base.quantization},
+            "method": _method_payload(spec.method),
             "versions": self.versions,
         }
-        if spec.trains:
-            payload |= {
-                "data": {k: self.hashes[k] for k in ("train", "validation") if k in self.hashes},
-                "optim": spec.optim.model_dump(mode="json"),
-                "seed": spec.seed,
-            }
-        else:
-            payload["precision"] = spec.optim.precision
-        return payload
+        if not spec.trains:
+            return {**payload, "precision": spec.optim.precision}
+        best = spec.evaluation.select == "best_on_validation"
+        return {
+            **payload,
+            "data": {k: self.hashes[k] for k in ("train", "validation") if k in self.hashes},
+            "optim": spec.optim.model_dump(mode="json"),
+            "select": spec.evaluation.select if best else None,
+            "seed": spec.seed,
+        }
 
     def payload(self) -> dict[str, Any]:
         """Return all that the run is: `train_payload` and the evaluation."""
-        evaluation = self.spec.evaluation.model_dump(
-            mode="json", include={"select", "metrics", "max_new_tokens"}
-        )
-        if not self.spec.trains:
-            evaluation.pop("select")
+        evaluation = self.spec.evaluation
+        generates = self.spec.method.head == "causal_lm"
         return {
             "train": self.train_payload(),
-            "evaluation": {"data": self.hashes["evaluation"], **evaluation},
+            "evaluation": {
+                "data": self.hashes["evaluation"],
+                "metrics": sorted(set(evaluation.metrics or ())) or None,
+                "max_new_tokens": evaluation.max_new_tokens if generates else None,
+            },
         }
 
     @property
@@ -111,30 +112,13 @@ def resolve(spec: RunSpec, *, cache: Path | None = None) -> ResolvedSpec:
         located = locate(spec.base)
     except InputError as error:
         problems += error.problems
-    if prepared is not None:
-        problems += _task_problems(spec, prepared)
     if located is not None:
         problems += _base_problems(spec, located)
+    problems += [Problem(law, dotted(path), fix) for path, law, fix in impossible(spec)]
     if problems or prepared is None or located is None:
         raise SpecError(problems)
 
-    task = read_by_head(spec, prepared.task, prepared.spec)
-    precision = spec.optim.precision
-    if precision == "auto":
-        big = located.parameters > BILLION or spec.base.quantization != "none"
-        precision = "bf16" if big else "fp32"
-    evaluation = spec.evaluation
-    if spec.method.head == "causal_lm" and evaluation.max_new_tokens is None:
-        evaluation = evaluation.model_copy(
-            update={"max_new_tokens": prepared.task.max_new_tokens}
-        )
-    settled = spec.model_copy(
-        update={
-            "task": task,
-            "optim": spec.optim.model_copy(update={"precision": precision}),
-            "evaluation": evaluation,
-        }
-    )
+    settled = _settled(spec, prepared, located)
     return ResolvedSpec(
         spec=settled,
         hashes={**prepared.hashes, "weights": located.weights_hash},
@@ -159,7 +143,7 @@ def read_by_head(spec: RunSpec, task: Task, settled: TaskSpec) -> TaskSpec:
     """
     if spec.method.head != "classifier" or spec.task.prompt is not None:
         return settled
-    inputs = [f.name for f in task.fields if f.role == "input"]
+    inputs = [f.name for f in task.fields if f.role == "input" and f.kind != "texts"]
     return settled.model_copy(update={"prompt": "\n".join(f"{{{name}}}" for name in inputs)})
 
 
@@ -181,26 +165,58 @@ def _zero_shot_key(settled: RunSpec, cache: Path | None) -> str | None:
     return resolve(zero_shot, cache=cache).key if zero_shot else None
 
 
-def _task_problems(spec: RunSpec, prepared: Prepared) -> list[Problem]:
-    head, task = spec.method.head, prepared.task
-    if head not in task.heads:
-        return [
-            Problem(
-                f"the task `{task.name}` can be done by {', '.join(task.heads)}, but "
-                f"`method.head` is {head}",
-                fix=f"Set method.head to {task.heads[0]}.",
-            )
-        ]
-    return []
+def _settled(spec: RunSpec, prepared: Prepared, base: Located) -> RunSpec:
+    """Return the spec with every `auto` settled, and every default that waits for data or base."""
+    task = read_by_head(spec, prepared.task, prepared.spec)
+    if not base.chat_template:
+        task = task.model_copy(update={"chat_template": "off"})
+    precision = spec.optim.precision
+    if precision == "auto":
+        big = base.parameters > BILLION or spec.base.quantization != "none"
+        precision = "bf16" if big else "fp32"
+    evaluation = spec.evaluation
+    if spec.method.head == "causal_lm" and evaluation.max_new_tokens is None:
+        evaluation = evaluation.model_copy(update={"max_new_tokens": prepared.task.max_new_tokens})
+    optim = spec.optim.model_copy(update={"precision": precision})
+    return spec.model_copy(update={"task": task, "optim": optim, "evaluation": evaluation})
+
+
+def _method_payload(method: MethodSpec) -> dict[str, Any]:
+    """Return a method as it shapes weights: a flag that is off is the same as none given."""
+    payload = method.model_dump(mode="json")
+    payload["length_normalization"] = method.length_normalization or None
+    if method.adapter.kind != "lora":
+        return {**payload, "adapter": {"kind": method.adapter.kind}}  # a rank says nothing here
+    adapter = payload["adapter"]
+    adapter["use_rslora"] = method.adapter.use_rslora or None
+    if isinstance(method.adapter.target_modules, tuple):
+        adapter["target_modules"] = sorted(set(method.adapter.target_modules))
+    return payload
 
 
 def _base_problems(spec: RunSpec, base: Located) -> list[Problem]:
+    problems = []
     if base.kind == "encoder" and spec.method.head != "classifier":
-        return [
+        problems.append(
             Problem(
                 f"`method.head` {spec.method.head} needs a causal language model, but "
                 f"{base.name} is an encoder",
-                fix="Set method.head to classifier, or choose a causal base such as smollm2-135m.",
+                "method.head",
+                "Set it to classifier, or choose a causal base such as smollm2-135m.",
             )
-        ]
-    return []
+        )
+    positions = base.config.get("max_position_embeddings") or base.config.get("n_positions")
+    if isinstance(positions, int) and spec.task.max_length > positions:
+        law = (
+            f"`task.max_length` must be at most the {positions} positions of {base.name}, but got "
+            f"{spec.task.max_length}"
+        )
+        problems.append(Problem(law, "task.max_length", f"Set it to {positions} or less."))
+    answer = spec.evaluation.max_new_tokens
+    if spec.method.head == "causal_lm" and answer and answer >= spec.task.max_length:
+        law = (
+            "`evaluation.max_new_tokens` must leave room for a prompt within task.max_length "
+            f"({spec.task.max_length}), but got {answer}"
+        )
+        problems.append(Problem(law, "evaluation.max_new_tokens", "Lower it, or raise max_length."))
+    return problems

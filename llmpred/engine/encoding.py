@@ -6,11 +6,9 @@ training and in scoring, and the loss mask is exactly the target.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from llmpred.data.fields import Example
 from llmpred.errors import DataError, Problem
@@ -21,8 +19,6 @@ from llmpred.tasks.base import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ROWS = 1000  # examples that become Python objects at a time
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -30,10 +26,10 @@ class Encoded:
 
     Attributes:
         prompt: ids that the model reads, special tokens included.
-        target: ids that training teaches (empty for a classifier).
+        target: ids that training teaches (none for a classifier, or where text is generated).
         candidates: ids of each candidate, for label scoring.
         label: index of the right candidate or class; -1 if the task has none.
-        truncated: whether the long field lost tokens.
+        truncated: whether the long field, or a target to train on, lost tokens.
     """
 
     prompt: list[int]
@@ -42,16 +38,14 @@ class Encoded:
     label: int = -1
     truncated: bool = False
 
-
-def rows(table: pa.Table) -> Iterator[Example]:
-    """Yield the examples of a table, a slice at a time, without the fields that are null."""
-    for start in range(0, table.num_rows, ROWS):
-        for row in table.slice(start, ROWS).to_pylist():
-            yield {name: value for name, value in row.items() if value is not None}
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and target."""
+        return len(self.prompt) + len(self.target)
 
 
 def encode(
-    examples: Sequence[Example],
+    examples: Iterable[Example],
     task: Task,
     spec: RunSpec,
     tokenizer: PreTrainedTokenizerBase,
@@ -60,40 +54,57 @@ def encode(
 ) -> list[Encoded]:
     """Tokenise examples for the head of `spec`, within `task.max_length` tokens.
 
+    Label scoring leaves room for the longest candidate, generation for `max_new_tokens`; a target
+    to train on may take half of the sequence, its end token included.
+
     Raises:
         DataError: when `truncation` is `error` and a sequence is too long, or when the prompt
             alone, without the long field, does not fit.
     """
-    head = spec.method.head
-    encoded = []
-    for example in examples:
-        target: list[int] = []
-        candidates: tuple[list[int], ...] = ()
-        label = -1
-        room = spec.task.max_length
-        if head == "classifier":
-            label = task.answer_index(example, spec.task)
-        elif head == "label_scoring":
-            texts = task.candidates(example, spec.task) or ()
-            candidates = tuple(_continuation(text, spec.task, tokenizer) for text in texts)
-            label = task.answer_index(example, spec.task)
-            target = candidates[label]
-            room -= max(len(ids) for ids in candidates)
-        else:
-            target = _continuation(task.target(example, spec.task), spec.task, tokenizer)
-            if tokenizer.eos_token_id is not None:
-                target = [*target, tokenizer.eos_token_id]
-            target = target[: spec.task.max_length // 2]
-            room -= len(target) if training else spec.evaluation.max_new_tokens or len(target)
-        prompt, truncated = encode_prompt(example, task, spec.task, tokenizer, room)
-        encoded.append(Encoded(prompt, target, candidates, label, truncated))
-    return encoded
+    return [_encode(example, task, spec, tokenizer, training) for example in examples]
 
 
-def encode_prompt(
+def _encode(
     example: Example,
     task: Task,
-    spec: TaskSpec,
+    spec: RunSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    training: bool,
+) -> Encoded:
+    room = spec.task.max_length
+    if spec.method.head == "classifier":
+        prompt, truncated = _prompt(example, task, spec, tokenizer, room)
+        return Encoded(prompt, [], (), task.answer_index(example, spec.task), truncated)
+    if spec.method.head == "label_scoring":
+        texts = task.candidates(example, spec.task) or ()
+        candidates = tuple(_continuation(text, spec.task, tokenizer) for text in texts)
+        room -= max(map(len, candidates))
+        prompt, truncated = _prompt(example, task, spec, tokenizer, room)
+        label = task.answer_index(example, spec.task)
+        return Encoded(prompt, candidates[label], candidates, label, truncated)
+    if not training:
+        assert spec.evaluation.max_new_tokens is not None  # settled
+        room -= spec.evaluation.max_new_tokens
+        prompt, truncated = _prompt(example, task, spec, tokenizer, room)
+        return Encoded(prompt, [], truncated=truncated)
+    whole = _continuation(task.target(example, spec.task), spec.task, tokenizer)
+    if isinstance(tokenizer.eos_token_id, int):
+        whole = [*whole, tokenizer.eos_token_id]
+    target = whole[: spec.task.max_length // 2]
+    if len(target) < len(whole) and spec.task.truncation == "error":
+        law = (
+            f"a target may take half of {spec.task.max_length} tokens, but this one has "
+            f"{len(whole)}: {task.target(example, spec.task)[:60]!r}"
+        )
+        raise DataError(_too_long(law))
+    prompt, truncated = _prompt(example, task, spec, tokenizer, room - len(target))
+    return Encoded(prompt, target, truncated=truncated or len(target) < len(whole))
+
+
+def _prompt(
+    example: Example,
+    task: Task,
+    run: RunSpec,
     tokenizer: PreTrainedTokenizerBase,
     room: int,
 ) -> tuple[list[int], bool]:
@@ -104,21 +115,19 @@ def encode_prompt(
     Returns:
         The ids, and whether anything was cut.
     """
+    spec = run.task
     slots = task.slots(example, spec)
-    ids = _prompt_ids(slots, spec, tokenizer)
+    ids = _prompt_ids(slots, run, tokenizer)
     if len(ids) <= room:
         return ids, False
-    if spec.truncation == "error":
-        raise DataError(
-            Problem(
-                f"a sequence must fit in {spec.max_length} tokens, but this prompt has {len(ids)}"
-                f": {slots[task.long_field][:60]!r}",
-                where="task.truncation is `error`",
-                fix="Raise task.max_length, or set task.truncation to end or start.",
-            )
-        )
     text = slots[task.long_field]
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+    if spec.truncation == "error":
+        law = (
+            f"a sequence must fit in {spec.max_length} tokens, {room} of them for the prompt, but "
+            f"this prompt has {len(ids)}: {text[:60]!r}"
+        )
+        raise DataError(_too_long(law))
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
         "offset_mapping"
     ]
     keep = len(offsets)
@@ -127,14 +136,23 @@ def encode_prompt(
         if keep <= 0:
             raise DataError(
                 Problem(
-                    f"the prompt without `{task.long_field}` must fit in {room} tokens, but it "
-                    "does not",
+                    f"the prompt without `{task.long_field}` must fit in {room} of the "
+                    f"{spec.max_length} tokens, but it does not",
                     fix="Raise task.max_length or shorten task.prompt.",
                 )
             )
-        cut = text[: offsets[keep - 1][1]] if spec.truncation == "end" else text[offsets[-keep][0] :]
-        ids = _prompt_ids({**slots, task.long_field: cut}, spec, tokenizer)
+        start, end = (
+            (0, offsets[keep - 1][1])
+            if spec.truncation == "end"
+            else (offsets[-keep][0], len(text))
+        )
+        ids = _prompt_ids({**slots, task.long_field: text[start:end]}, run, tokenizer)
     return ids, True
+
+
+def _too_long(law: str) -> Problem:
+    fix = "Raise task.max_length, or set task.truncation to end or start."
+    return Problem(law, "task.truncation is `error`", fix)
 
 
 def render_prompt(
@@ -156,19 +174,20 @@ def render_prompt(
 
 
 def _prompt_ids(
-    slots: dict[str, str], spec: TaskSpec, tokenizer: PreTrainedTokenizerBase
+    slots: dict[str, str], run: RunSpec, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
-    text, wrapped = render_prompt(slots, spec, tokenizer)
+    text, wrapped = render_prompt(slots, run.task, tokenizer)
     ids: list[int] = tokenizer(text, add_special_tokens=not wrapped, verbose=False)["input_ids"]
+    continued = run.method.head != "classifier"
+    if continued and not wrapped and ids[-1:] == [tokenizer.eos_token_id]:
+        ids.pop()  # some tokenizers close their input; what is to be continued must stay open
     return ids
 
 
 def _continuation(text: str, spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     if spec.chat_template == "auto" and tokenizer.chat_template:
         text = text.lstrip(" ")  # an assistant's turn opens without a space
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
-        raise DataError(
-            Problem(f"a target must have at least one token, but {text!r} has none")
-        )
+        raise DataError(Problem(f"a target must have at least one token, but {text!r} has none"))
     return ids

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from llmpred.engine.encoding import Encoded, encode, rows
+from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.models import LoadedBase, autocast, forward, in_batches, pad
 from llmpred.spec.run import RunSpec
 from llmpred.tasks.base import Prediction, Task, candidate_lengths
+from llmpred.tasks.prepare import Examples
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,7 @@ def predict(
     """
     import torch
 
-    examples = list(rows(table))
+    examples = Examples(table)
     encoded = encode(examples, task, spec, base.tokenizer, training=False)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
     ordered = [encoded[i] for i in order]
@@ -84,7 +85,7 @@ def _candidate_scores(
     """Return the log-probability of each candidate given the prompt, summed over its tokens.
 
     Where all candidates are single tokens, one pass over the prompt scores them all; otherwise each
-    candidate is a row of its own.
+    candidate is a row of its own. `length_normalization` divides by the candidate's tokens.
     """
     import torch
 
@@ -97,14 +98,15 @@ def _candidate_scores(
 
     def run_rows(batch: Sequence[tuple[list[int], list[int]]]) -> Sequence[float]:
         longest = max(len(ids) for _, ids in batch)
-        logits = forward(model, base, [[*p, *ids] for p, ids in batch], longest + 1)
-        logs = torch.log_softmax(logits[:, :-1].float(), -1)
-        totals = []
-        for i, (_, ids) in enumerate(batch):
-            wanted = torch.tensor(ids, device=logs.device)
-            token_logs = logs[i, longest - len(ids) :].gather(-1, wanted[:, None])
-            totals.append(float(token_logs.sum()))
-        return totals
+        # The last token of a candidate predicts nothing that is asked for.
+        logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in batch], longest).float()
+        places = [ids[:1] * (longest - len(ids)) + ids for _, ids in batch]
+        wanted = torch.tensor(places, device=logits.device)[:, :, None]
+        logs = logits.gather(-1, wanted).squeeze(-1) - logits.logsumexp(-1)
+        return [
+            float(row[longest - len(ids) :].sum())
+            for row, (_, ids) in zip(logs, batch, strict=True)
+        ]
 
     size = spec.execution.eval_batch
     if all(len(ids) == 1 for e in encoded for ids in e.candidates):

@@ -11,7 +11,7 @@ from llmpred.bases.load import load_model, load_tokenizer
 from llmpred.bases.locate import Located, locate
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import semantics
-from llmpred.errors import LlmpredError
+from llmpred.errors import LlmpredError, Problem, SpecError
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class OutOfMemory(LlmpredError):
+class OutOfMemory(LlmpredError):  # noqa: N818  (a state of the machine, no mistake)
     """The device's memory does not hold one example."""
 
 
@@ -36,7 +36,7 @@ class LoadedBase:
 
 
 class LoadedBases:
-    """Keeps the base that was last used, so that a worker loads it once for many runs."""
+    """Keeps the base that was last used, one at a time: a worker loads it once for many runs."""
 
     def __init__(self) -> None:
         self._identity: tuple[Any, ...] | None = None
@@ -76,9 +76,16 @@ class LoadedBases:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """Return the device to run on: CUDA where there is one, unless told otherwise."""
+    """Return the device to run on: CUDA where there is one, unless told otherwise.
+
+    Raises:
+        SpecError: when CUDA is asked for and there is none.
+    """
     import torch
 
+    if wanted == "cuda" and not torch.cuda.is_available():
+        law = "execution.device is `cuda`, but torch sees no CUDA device on this machine"
+        raise SpecError(Problem(law, "execution.device", "Set it to auto or cpu."))
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
@@ -141,19 +148,15 @@ def forward(
     pad_id = base.tokenizer.pad_token_id
     side = base.tokenizer.padding_side
     assert isinstance(pad_id, int)
-    ids = pad(sequences, pad_id, side, base.device)
-    mask = pad([[1] * len(s) for s in sequences], 0, side, base.device)
-    if last is None:
-        logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
-        return logits
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        logits_to_keep=last,
-        use_cache=False,
-    ).logits
+    inputs: dict[str, Any] = {
+        "input_ids": pad(sequences, pad_id, side, base.device),
+        "attention_mask": pad([[1] * len(s) for s in sequences], 0, side, base.device),
+    }
+    if side == "left":  # positions count from the first real token
+        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    if last is not None:
+        inputs |= {"logits_to_keep": last, "use_cache": False}
+    logits: torch.Tensor = model(**inputs).logits
     return logits
 
 
@@ -161,9 +164,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
 
 
 def in_batches(
@@ -183,8 +187,9 @@ def in_batches(
                 raise
             if size == 1:
                 raise OutOfMemory("memory does not hold one example in evaluation") from error
-            size = max(1, size // 2)
-            free_memory()
+        else:
+            yield from results
+            start += size
             continue
-        yield from results
-        start += size
+        size = size // 2
+        free_memory()  # here the exception no longer holds the tensors of the failed pass

@@ -1,4 +1,4 @@
-"""Where a run happened and with what: versions, hardware, commit. Never the environment's secrets."""
+"""Where a run happened and with what: versions, hardware, commit. Never the environment."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 One "batch" of the Trainer's dataloader is the whole global batch of one optimizer step, which
 `training_step` cuts into micro-batches. So the Trainer's step count is ours, a resumed run skips
 exactly the steps it has done, and running out of memory only changes how a step is cut.
+
+A checkpoint is used only if all its files have the hashes that its marker, written last, names.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import shutil
+import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from llmpred.engine import semantics
 from llmpred.engine.encoding import Encoded
@@ -30,6 +36,7 @@ from llmpred.engine.models import (
     autocast,
     forward,
     free_memory,
+    in_batches,
     is_out_of_memory,
 )
 from llmpred.errors import LlmpredError
@@ -39,13 +46,31 @@ from llmpred.spec.run import RunSpec
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
 
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 MARKER = "complete.json"  # written last: names and hashes of a checkpoint's files
 WEIGHTS = "trainable.safetensors"
-BEST = "best.safetensors"
+BEST = "best.safetensors"  # the weights of the lowest validation loss so far
+PROGRESS = "progress.json"  # what the Trainer does not keep: that loss, seconds, micro-batch
+LOOKS = 10  # how often a run looks at its validation loss
 
 
-class Interrupted(LlmpredError):
+class Interrupted(LlmpredError):  # noqa: N818  (it did as it was asked)
     """A run was asked to stop; its state is in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gave, besides the weights.
+
+    Attributes:
+        curve: one row an optimizer step, those before a resumed checkpoint included: step, loss,
+            lr, grad_norm. The loss is the mean per target token (per example for classifiers), the
+            gradient norm is the one before clipping.
+        seconds: of wall time, those before a resumed checkpoint included.
+    """
+
+    curve: list[dict[str, float]]
+    seconds: float
 
 
 def train(
@@ -59,34 +84,36 @@ def train(
     stop: Callable[[], str | None] = lambda: None,
     report: Callable[[int, float], None] = lambda step, loss: None,
     report_at: Collection[int] = (),
-) -> list[dict[str, float]]:
-    """Train `model` in place and return its loss curve: step, loss, lr, grad_norm.
+) -> Trained:
+    """Train `model` in place; its weights are then those that `evaluation.select` asks for.
 
-    The curve holds every optimizer step, those before a resumed checkpoint included; the loss is
-    per target token (per example for classifiers), the gradient norm is the one before clipping.
+    Training ends early at a step whose loss or gradient norm is not finite.
 
     Args:
         model: with exactly the weights to train requiring gradients.
         base: for its tokenizer and device.
         spec: the settled run.
         examples: encoded training examples.
-        validation: encoded validation examples; needed for `select: best_on_validation`.
-        folder: for checkpoints; a sound one in it is continued from if `execution.resume` says so.
+        validation: encoded validation examples; needed for `select: best_on_validation` and for
+            reports.
+        folder: for checkpoints; a sound one in it is continued from if `execution.resume` says so,
+            all others in it are removed.
         stop: asked after each step; a reason stops the run after a checkpoint.
         report: told the validation loss after the steps in `report_at`; what it raises ends the
             run at once. Reports never change the run.
+        report_at: steps, counted from 1.
 
     Raises:
         Interrupted: when `stop` gave a reason.
         OutOfMemory: when one example does not fit.
     """
     steps = semantics.total_steps(spec.optim, len(examples))
-    lengths = [len(e.prompt) + len(e.target) for e in examples]
+    lengths = [example.length for example in examples]
     order = itertools.islice(semantics.batches(lengths, spec.optim.batch_size, spec.seed), steps)
     batches = [[examples[i] for i in batch] for batch in order]
 
     optimizer = semantics.optimizer(model, spec.optim)
-    checkpoints = spec.execution.checkpoints
+    every = spec.execution.checkpoints.every
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,
@@ -95,9 +122,8 @@ def train(
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="steps" if checkpoints.every else "no",
-        save_steps=checkpoints.every or steps + 1,
-        seed=spec.seed,
+        save_strategy="steps" if every else "no",
+        save_steps=every or steps + 1,
         use_cpu=base.device.type == "cpu",
         report_to=[],
         disable_tqdm=True,
@@ -106,8 +132,6 @@ def train(
         activation_checkpointing=spec.execution.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
     )
-    if spec.execution.activation_checkpointing:
-        model.enable_input_require_grads()  # type: ignore[operator]
     watch = _Watch(stop)
     trainer = _StepTrainer(
         model=model,
@@ -116,24 +140,30 @@ def train(
         optimizers=(optimizer, semantics.scheduler(optimizer, spec.optim, steps)),
         callbacks=[watch],
     )
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     trainer.prepare(base, spec, validation, steps, report, report_at)
     resume = newest_checkpoint(folder) if spec.execution.resume == "auto" else None
-    semantics.seed_everything(spec.seed)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _clear(folder, keep=resume)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        if spec.execution.activation_checkpointing:
+            base.model.activation_checkpointing_disable()
+            base.model.disable_input_require_grads()  # a hook that PEFT sets beside it
     if watch.reason and trainer.state.global_step < steps:
         raise Interrupted(watch.reason)
-    trainer.use_best()
-    return [
+    trainer.use_selected()
+    curve = [
         {
             "step": float(row["step"]),
             "loss": float(row["loss"]),
             "lr": float(row["learning_rate"]),
-            "grad_norm": float(row.get("grad_norm", math.nan)),
+            "grad_norm": float(row["grad_norm"]),
         }
         for row in trainer.state.log_history
         if "loss" in row
     ]
+    return Trained(curve, trainer.seconds())
 
 
 def validation_loss(
@@ -141,14 +171,14 @@ def validation_loss(
 ) -> float:
     """Return the mean loss per target token (per example for classifiers), without dropout."""
     model.eval()
-    ordered = sorted(examples, key=lambda e: len(e.prompt) + len(e.target))
+    ordered = sorted(examples, key=lambda example: example.length)
     count = sum(_loss_units(e, spec) for e in ordered)
+
+    def run(batch: Sequence[Encoded]) -> Sequence[float]:
+        return [float(micro_loss(model, base, spec, batch, count))]
+
     with torch.inference_mode():
-        total = sum(
-            float(micro_loss(model, base, spec, ordered[i : i + size], count))
-            for i in range(0, len(ordered), size)
-        )
-    return total
+        return sum(in_batches(ordered, size, run))
 
 
 def micro_loss(
@@ -161,9 +191,10 @@ def micro_loss(
             labels = torch.tensor([e.label for e in batch], device=logits.device)
             return semantics.class_loss(logits, labels, count)
         longest = max(len(e.target) for e in batch)
-        logits = forward(model, base, [[*e.prompt, *e.target] for e in batch], longest + 1)
+        # The last token of a target predicts nothing that is taught.
+        logits = forward(model, base, [[*e.prompt, *e.target[:-1]] for e in batch], longest)
         labels = torch.tensor(
-            [[semantics.IGNORED] * (longest + 1 - len(e.target)) + e.target for e in batch],
+            [[semantics.IGNORED] * (longest - len(e.target)) + e.target for e in batch],
             device=logits.device,
         )
         return semantics.token_loss(logits, labels, count)
@@ -171,18 +202,29 @@ def micro_loss(
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint whose files all have the hashes that its marker names."""
-    found = sorted(
-        folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True
-    )
-    return next((path for path in found if _is_sound(path)), None)
+    return next((path for path in reversed(_checkpoints(folder)) if _is_sound(path)), None)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the folders of checkpoints, oldest first."""
+    found = [p for p in folder.glob("checkpoint-*") if CHECKPOINT.fullmatch(p.name)]
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
 
 
 def _is_sound(checkpoint: Path) -> bool:
     try:
         files = json.loads((checkpoint / MARKER).read_text())
         return bool(files) and all(_sha256(checkpoint / n) == h for n, h in files.items())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False  # torn or unfinished: the next older one is tried
+
+
+def _clear(folder: Path, keep: Path | None) -> None:
+    """Remove checkpoints newer than the one a run continues, and the best weights after it."""
+    older = _checkpoints(folder)
+    for path in older if keep is None else older[older.index(keep) + 1 :]:
+        shutil.rmtree(path)
+    (folder / BEST).unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
@@ -192,12 +234,6 @@ def _sha256(path: Path) -> str:
 
 def _loss_units(example: Encoded, spec: RunSpec) -> int:
     return 1 if spec.method.head == "classifier" else len(example.target)
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
@@ -220,10 +256,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float] | None = None,
+        logs: dict[str, float],
         **_: Any,
     ) -> None:
-        if logs and not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
+        if "loss" in logs and not semantics.finite(logs):
             control.should_training_stop = True
 
 
@@ -239,17 +275,23 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         report: Callable[[int, float], None],
         report_at: Collection[int],
     ) -> None:
+        """Take what the Trainer does not know of; to be called before `train`."""
         self.base = base
         self.spec = spec
         self.validation = validation
         self.micro_batch = spec.execution.micro_batch
-        self.best_loss = math.inf
         self.report = report
         self.report_at = set(report_at)
+        self.best_loss = math.inf
+        self.started = time.time()
         self.looks: set[int] = set()
         if spec.evaluation.select == "best_on_validation":
-            # Ten looks over the run, the last one at its end.
-            self.looks = {max(1, round(steps * k / 10)) for k in range(1, 11)}
+            # Spread over the run, the last one at its end.
+            self.looks = {max(1, round(steps * k / LOOKS)) for k in range(1, LOOKS + 1)}
+
+    def seconds(self) -> float:
+        """Return how long the run has trained, in earlier processes too."""
+        return time.time() - self.started
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=_only)
@@ -259,6 +301,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         model.train()
         while True:
+            semantics.seed_step(self.spec.seed, self.state.global_step)
             try:
                 return self._accumulate(model, inputs)
             except Exception as error:
@@ -266,7 +309,8 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
                     raise
                 if self.micro_batch == 1:
                     raise OutOfMemory("memory does not hold one training example") from error
-            self.micro_batch = max(1, self.micro_batch // 2)
+            # Here the exception no longer holds the tensors of the failed pass.
+            self.micro_batch = min(self.micro_batch, len(inputs)) // 2 or 1
             model.zero_grad()
             free_memory()
 
@@ -294,27 +338,27 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
                 self._write_weights(Path(self.args.output_dir) / BEST)
             if step in self.report_at:
                 self.report(step, loss)
-            self.looks.discard(step)
+            self.looks.discard(step)  # the Trainer comes here once more at the end of its epoch
             self.report_at.discard(step)
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
-    def use_best(self) -> None:
+    def use_selected(self) -> None:
         """Put the weights of the lowest validation loss back, if they were asked for."""
-        best = Path(self.args.output_dir) / BEST
-        if self.spec.evaluation.select == "best_on_validation" and best.exists():
-            load_trainable(self.model, load_file(best))
+        if self.best_loss < math.inf:
+            load_trainable(self.model, load_file(Path(self.args.output_dir) / BEST))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         assert output_dir is not None
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        self._write_weights(Path(output_dir) / WEIGHTS)
-        best = Path(self.args.output_dir) / BEST
-        if best.exists():
-            shutil.copyfile(best, Path(output_dir) / BEST)
-            (Path(output_dir) / "best.json").write_text(json.dumps(self.best_loss))
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_weights(folder / WEIGHTS)
+        progress = {"seconds": self.seconds(), "micro_batch": self.micro_batch}
+        if self.best_loss < math.inf:
+            shutil.copyfile(Path(self.args.output_dir) / BEST, folder / BEST)
+            progress["best_loss"] = self.best_loss
+        (folder / PROGRESS).write_text(json.dumps(progress))
 
     def _write_weights(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_file({n: w.cpu().contiguous() for n, w in trainable(self.model).items()}, path)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -325,9 +369,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         scratch = newest / f"{MARKER}.part"
         scratch.write_text(json.dumps(files))
         scratch.replace(newest / MARKER)
-        kept = self.spec.execution.checkpoints.keep
-        found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        for old in found[:-kept]:
+        for old in _checkpoints(folder)[: -self.spec.execution.checkpoints.keep]:
             shutil.rmtree(old)
 
     def _load_from_checkpoint(
@@ -335,9 +377,12 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         folder = Path(resume_from_checkpoint)
         load_trainable(self.model, load_file(folder / WEIGHTS))
-        if (folder / BEST).exists():
+        progress = json.loads((folder / PROGRESS).read_text())
+        self.started -= progress["seconds"]
+        self.micro_batch = min(self.micro_batch, progress["micro_batch"])
+        if "best_loss" in progress:
+            self.best_loss = progress["best_loss"]
             shutil.copyfile(folder / BEST, Path(self.args.output_dir) / BEST)
-            self.best_loss = json.loads((folder / "best.json").read_text())
 
 
 def _only(batch: list[Any]) -> Any:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import provenance, semantics
-from llmpred.engine.encoding import encode, rows
+from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.evaluate import predict
 from llmpred.engine.models import LoadedBases, free_memory
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.methods import adapters
 from llmpred.spec.canonical import canonical_json
+from llmpred.spec.run import RunSpec
 from llmpred.tasks import registry
 from llmpred.tasks.base import Prediction
-from llmpred.tasks.prepare import prepare
-
-if TYPE_CHECKING:
-    from torch import nn
+from llmpred.tasks.prepare import Examples, prepare
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Outcome:
     Attributes:
         record: sealed by the ledger when it is put there.
         predictions: one row an evaluation example: id, target, prediction, scores, lengths.
-        adapter: folder with the trained weights, if they were asked for.
+        adapter: folder with the trained weights, if they were kept.
     """
 
     record: RunRecord
@@ -64,10 +61,11 @@ def execute(
         folder: for checkpoints and the adapter; a sound checkpoint in it is continued.
         cache: where prepared data is kept.
         trained: a folder that `adapters.save` wrote for the same train_key: evaluate, do not train.
-        keep_adapter: save the trained weights into `folder`/adapter.
+        keep_adapter: save the trained weights into `folder`/adapter, unless the run diverged.
         stop: asked after each optimizer step; a reason interrupts the run after a checkpoint.
-        report: told the validation loss after the optimizer steps in `report_at`; may raise to end
-            the run.
+        report: told the validation loss after the optimizer steps in `report_at`; what it raises
+            ends the run.
+        report_at: steps, counted from 1.
 
     Raises:
         Interrupted: when `stop` gave a reason.
@@ -85,75 +83,51 @@ def execute(
     counts = dict(resolved.counts)
     tokens: dict[str, int] = {}
     curve: list[dict[str, float]] = []
-    model: nn.Module = base.model
-    attached = False
+    predictions: list[Prediction] = []
+    adapter = None
     try:
-        if spec.trains:
-            attached = True
-            model = adapters.attach(base.model, spec.method, spec.seed)
+        with adapters.attached(base.model, spec.method, spec.seed) as model:
             if trained is not None:
                 adapters.load(model, spec.method, trained)
-            else:
+            elif spec.trains:
                 from llmpred.engine import reference
 
-                with _timed(seconds, "train"):
-                    assert prepared.train is not None
-                    examples = encode(
-                        list(rows(prepared.train)), task, spec, base.tokenizer, training=True
-                    )
-                    validation = (
-                        encode(
-                            list(rows(prepared.validation)),
-                            task,
-                            spec,
-                            base.tokenizer,
-                            training=True,
-                        )
-                        if prepared.validation is not None
-                        else []
-                    )
-                    counts["train_truncated"] = sum(e.truncated for e in examples)
-                    tokens = _count_tokens(examples, resolved)
-                    curve = reference.train(
-                        model,
-                        base,
-                        spec,
-                        examples,
-                        validation,
-                        folder,
-                        stop=stop,
-                        report=report,
-                        report_at=report_at,
-                    )
-        diverged = semantics.diverged([row["loss"] for row in curve])
-        broken = any(not math.isfinite(row["loss"]) for row in curve)
-        predictions: list[Prediction] = []
-        if not broken:
-            with _timed(seconds, "evaluate"):
-                predictions, truncated = predict(model, base, task, spec, prepared.evaluation)
+                train, validation = (
+                    encode(Examples(table), task, spec, base.tokenizer, training=True)
+                    for table in (prepared.train, prepared.validation)
+                )
+                counts["train_truncated"] = sum(e.truncated for e in train)
+                came_out = reference.train(
+                    model,
+                    base,
+                    spec,
+                    train,
+                    validation,
+                    folder,
+                    stop=stop,
+                    report=report,
+                    report_at=report_at,
+                )
+                curve, seconds["train"] = came_out.curve, came_out.seconds
+                tokens = _count_tokens(train, spec, len(curve))
+            if all(map(semantics.finite, curve)):
+                with _timed(seconds, "evaluate"):
+                    predictions, truncated = predict(model, base, task, spec, prepared.evaluation)
                 counts["evaluation_truncated"] = truncated
-        adapter = None
-        if keep_adapter and spec.trains and not broken:
-            adapter = folder / "adapter"
-            adapters.save(model, spec.method, adapter)
-    except BaseException:
-        bases.drop()  # half-attached weights must not reach the next run
-        raise
-    memory = peak_memory(base.device.type)
-    if attached:
+            status: Status = "diverged" if semantics.diverged(curve) else "ok"
+            if keep_adapter and spec.trains and status == "ok":
+                adapter = folder / "adapter"
+                adapters.save(model, spec.method, adapter)
+            memory = peak_memory(base.device.type)
+    finally:
         if spec.method.adapter.kind == "full":
-            bases.drop()
-        else:
-            adapters.detach(model, spec.method)
+            bases.drop()  # its weights are no longer those of the base
     free_memory()
 
     metrics: dict[str, float | None] = {}
-    accuracy = None
     if predictions:
-        metrics.update(registry.score(task, spec.task, predictions, spec.evaluation.metrics or ()))
-        accuracy = metrics[task.metric]
+        metrics.update(registry.score(task, spec.task, predictions, spec.evaluation.metrics))
     seconds["total"] = time.time() - started
-    status: Status = "diverged" if diverged or (accuracy is not None and math.isnan(accuracy)) else "ok"
     record = RunRecord(
         key=resolved.key,
         train_key=resolved.train_key,
@@ -163,12 +137,10 @@ def execute(
         hashes=resolved.hashes,
         versions=resolved.versions,
         status=status,
-        accuracy_r=_finite(accuracy),
-        metrics={name: _finite(value) for name, value in metrics.items()},
+        accuracy_r=metrics.get(task.metric),
+        metrics=metrics,
         zero_shot_key=resolved.zero_shot_key,
-        loss_curve=tuple(
-            {name: _finite(value) for name, value in row.items()} for row in curve
-        ),
+        loss_curve=tuple(curve),
         wall_seconds={name: round(value, 3) for name, value in seconds.items()},
         peak_memory_bytes=memory,
         tokens=tokens,
@@ -218,31 +190,17 @@ def peak_memory(device: str) -> int | None:
     return None
 
 
-def _count_tokens(examples: list[Any], resolved: ResolvedSpec) -> dict[str, int]:
-    """Count the tokens that training sees over all its steps, repeats included."""
-    import itertools
-
-    optim = resolved.spec.optim
-    lengths = [len(e.prompt) + len(e.target) for e in examples]
-    targets = [len(e.target) for e in examples]
-    steps = semantics.total_steps(optim, len(examples))
-    seen = [
-        i
-        for batch in itertools.islice(
-            semantics.batches(lengths, optim.batch_size, resolved.spec.seed), steps
-        )
-        for i in batch
-    ]
+def _count_tokens(examples: Sequence[Encoded], spec: RunSpec, steps: int) -> dict[str, int]:
+    """Count what training saw in its steps, repeats included."""
+    lengths = [example.length for example in examples]
+    order = semantics.batches(lengths, spec.optim.batch_size, spec.seed)
+    seen = [examples[i] for batch in itertools.islice(order, steps) for i in batch]
     return {
-        "train": sum(lengths[i] for i in seen),
-        "target": sum(targets[i] for i in seen),
+        "train": sum(example.length for example in seen),
+        "target": sum(len(example.target) for example in seen),
         "steps": steps,
         "examples_seen": len(seen),
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 @contextmanager

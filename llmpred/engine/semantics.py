@@ -7,7 +7,7 @@ A change here that alters any run's result needs a bump of `ENGINE_VERSION`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 IGNORED = -100  # label of positions that take no part in the loss
-BUCKET_BATCHES = 16  # batches that are sorted by length together
 DIVERGED_FACTOR = 2.0  # a run that ends at twice its first loss has diverged
 
 
@@ -34,6 +33,17 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_step(seed: int, step: int) -> None:
+    """Seed what a training step draws (dropout) by run and step alone.
+
+    So a step draws the same after a resume, or after it ran out of memory and starts over.
+    """
+    import torch
+
+    drawn = np.random.SeedSequence([seed % 2**64, step]).generate_state(1, np.uint64)
+    torch.manual_seed(int(drawn[0]))
+
+
 def total_steps(optim: OptimSpec, examples: int) -> int:
     """Return the number of optimizer steps: `max_steps`, or epochs of ceil(examples / batch)."""
     if optim.max_steps is not None:
@@ -45,9 +55,11 @@ def total_steps(optim: OptimSpec, examples: int) -> int:
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
     """Yield the examples of one optimizer step after the other, without end.
 
-    Each epoch is a permutation of its own; within windows of 16 batches the examples are sorted by
-    length, so that batches need little padding, and the batches are shuffled. The last batch of an
-    epoch may be smaller. Reads nothing but its arguments: the same order on any machine.
+    Each epoch is a permutation of its own, cut into batches; the last batch of an epoch may be
+    smaller. Inside a batch the examples stand sorted by length, so that micro-batches need little
+    padding. Which examples share a step does not depend on their length: batches of one length
+    each gave worse models here (docs/LOG.md). Reads nothing but its arguments: the same order on
+    any machine.
 
     Args:
         lengths: tokens of each example.
@@ -57,15 +69,10 @@ def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list
     length = np.asarray(lengths)
     epoch = 0
     while True:
-        rng = np.random.default_rng([seed, epoch, 0x0DA7A])
-        order = rng.permutation(len(length))
-        step: list[list[int]] = []
-        window = batch_size * BUCKET_BATCHES
-        for start in range(0, len(order), window):
-            part = order[start : start + window]
-            part = part[np.argsort(length[part], kind="stable")]
-            step += [part[i : i + batch_size].tolist() for i in range(0, len(part), batch_size)]
-        yield from (step[i] for i in rng.permutation(len(step)))
+        order = np.random.default_rng([seed % 2**64, epoch, 0x0DA7A]).permutation(len(length))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            yield batch[np.argsort(length[batch], kind="stable")].tolist()
         epoch += 1
 
 
@@ -122,20 +129,14 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.
     """Return a micro-batch's share of the mean cross-entropy over the global batch.
 
     Args:
-        logits: [rows, positions, vocabulary], of the last `positions` positions.
-        labels: [rows, tokens]; `IGNORED` outside the targets.
+        logits: [rows, positions, vocabulary]; each position predicts the label at its place.
+        labels: [rows, positions], token ids; `IGNORED` outside the targets.
         count: target tokens in the whole global batch.
     """
     import torch.nn.functional as F  # noqa: N812
 
-    positions = logits.shape[1]
-    predicted = logits[:, :-1].float()
-    wanted = labels[:, labels.shape[1] - positions + 1 :]
     summed = F.cross_entropy(
-        predicted.reshape(-1, predicted.shape[-1]),
-        wanted.reshape(-1),
-        ignore_index=IGNORED,
-        reduction="sum",
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
     )
     return summed / count
 
@@ -153,16 +154,22 @@ def class_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.
     return F.cross_entropy(logits.float(), labels, reduction="sum") / count
 
 
-def diverged(losses: Sequence[float]) -> bool:
-    """Whether training diverged: a loss that is not finite, or an end far above the start.
+def finite(step: Mapping[str, float]) -> bool:
+    """Whether loss and gradient norm of a step are numbers; training stops where they are not."""
+    return math.isfinite(step["loss"]) and math.isfinite(step["grad_norm"])
 
-    The end is the mean of the last tenth of the steps (at least one), the start that of as many
-    first ones; far above is a factor of `DIVERGED_FACTOR` and at least 0.5 nats.
+
+def diverged(curve: Sequence[Mapping[str, float]]) -> bool:
+    """Whether training diverged: a step that is not finite, or an end far above the start.
+
+    The end is the mean loss of the last tenth of the steps (at least one), the start that of as
+    many first ones; far above is a factor of `DIVERGED_FACTOR` and at least 0.5 nats.
     """
-    if not losses:
-        return False
-    if not all(math.isfinite(loss) for loss in losses):
+    if not all(map(finite, curve)):
         return True
+    if not curve:
+        return False
+    losses = [step["loss"] for step in curve]
     n = max(1, len(losses) // 10)
     start, end = float(np.mean(losses[:n])), float(np.mean(losses[-n:]))
     return end > DIVERGED_FACTOR * start and end > start + 0.5

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmpred.bases.load import HEADS
 from llmpred.errors import Problem, SpecError
 from llmpred.spec.run import MethodSpec
 
@@ -15,14 +19,17 @@ if TYPE_CHECKING:
 
 LAYER = re.compile(r"^.*?\.\d+\.")  # everything up to and with the first layer index
 ATTENTION = re.compile(r"(^|[._])(self_)?(attn|attention)")
-HEADS = ("lm_head", "classifier", "score")
+FILES = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
+HEAD_FILE = "head.safetensors"
 
 
-def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
-    """Make exactly the weights that `method` trains trainable, and return the model to train.
+@contextmanager
+def attached(model: nn.Module, method: MethodSpec, seed: int) -> Iterator[nn.Module]:
+    """Give the model to train, with exactly the weights that `method` trains requiring gradients.
 
-    The seed is set before anything is drawn, so an adapter's first weights depend on it alone.
-    With `full` every floating-point weight is trained, with `none` only a classification head.
+    The seed is set before anything is drawn, so the first weights of an adapter or a head depend on
+    it alone. With `full` every floating-point weight is trained, with `none` only a classification
+    head. At the end the base is as it was, unless `full` changed its weights.
 
     Raises:
         SpecError: when target modules are not in the model.
@@ -30,42 +37,31 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
     import torch
 
     torch.manual_seed(seed)
-    head = head_name(model)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    own_head = None
     if method.head == "classifier":
-        _draw_head(getattr(model, head))
-    kind = method.adapter.kind
-    if kind == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        adapter = method.adapter
-        config = LoraConfig(
-            r=adapter.r,
-            lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # PEFT takes floats
-            lora_dropout=adapter.dropout,
-            use_rslora=bool(adapter.use_rslora),
-            target_modules=target_modules(model, method),
-            modules_to_save=[head] if method.head == "classifier" else None,
-            task_type="SEQ_CLS" if method.head == "classifier" else "CAUSAL_LM",
-        )
-        return get_peft_model(model, config)  # type: ignore[arg-type]
-    if kind == "full":
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-    elif method.head == "classifier":
-        for parameter in getattr(model, head).parameters():
-            parameter.requires_grad_(True)
-    return model
-
-
-def detach(model: nn.Module, method: MethodSpec) -> nn.Module:
-    """Undo `attach` for everything but `full`: return the base as it was loaded."""
-    if method.adapter.kind == "lora":
-        model = model.unload()
-        if hasattr(model, "peft_config"):  # PEFT would warn of a second adapter on the next attach
-            del model.peft_config
-    return model
+        own_head = getattr(model, head_name(model))
+        setattr(model, head_name(model), _drawn_head(own_head))
+    try:
+        if method.adapter.kind == "lora":
+            tuned = _with_lora(model, method)
+            try:
+                yield tuned
+            finally:
+                tuned.unload()
+                if hasattr(model, "peft_config"):  # left by older versions: it would be a second
+                    del model.peft_config
+        else:
+            for parameter in model.parameters():
+                if method.adapter.kind == "full":
+                    parameter.requires_grad_(parameter.is_floating_point())
+            if own_head is not None:
+                getattr(model, head_name(model)).requires_grad_(True)
+            yield model
+    finally:
+        if own_head is not None:
+            setattr(model, head_name(model), own_head)
 
 
 def target_modules(model: nn.Module, method: MethodSpec) -> list[str]:
@@ -73,6 +69,9 @@ def target_modules(model: nn.Module, method: MethodSpec) -> list[str]:
 
     `attention` is every linear layer inside an attention block, `all_linear` every one but the
     heads; names as a user gave them must each match at least one linear layer.
+
+    Raises:
+        SpecError: when a name matches none, or no attention was recognised.
     """
     linear = [name for name, module in model.named_modules() if _is_linear(module)]
     wanted = method.adapter.target_modules
@@ -82,9 +81,10 @@ def target_modules(model: nn.Module, method: MethodSpec) -> list[str]:
             short = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise SpecError(
                 Problem(
-                    f"`method.adapter.target_modules` must name linear layers of the base, but "
-                    f"{', '.join(missing)} is not among them",
-                    fix=f"This base has: {', '.join(short)}.",
+                    f"target modules must be linear layers of the base, but {', '.join(missing)} "
+                    "is not among them",
+                    "method.adapter.target_modules",
+                    f"This base has: {', '.join(short)}.",
                 )
             )
         return list(wanted)
@@ -95,14 +95,19 @@ def target_modules(model: nn.Module, method: MethodSpec) -> list[str]:
         raise SpecError(
             Problem(
                 "no attention layers were recognised in this base",
-                fix="Name them in method.adapter.target_modules, or set it to all_linear.",
+                "method.adapter.target_modules",
+                "Name them there, or set it to all_linear.",
             )
         )
     return sorted(names)
 
 
 def head_name(model: nn.Module) -> str:
-    """Return the attribute that holds the head: lm_head, classifier or score."""
+    """Return the attribute that holds the head: lm_head, classifier or score.
+
+    Raises:
+        SpecError: when there is none.
+    """
     for name in HEADS:
         if hasattr(model, name):
             return name
@@ -118,12 +123,12 @@ def load_trainable(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Put weights that `trainable` gave back, in place.
 
     Raises:
-        ValueError: when the names are not exactly the model's trainable ones.
+        ValueError: when names or shapes are not exactly those of the model's trainable weights.
     """
     import torch
 
     own = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if own.keys() != weights.keys():
+    if {n: p.shape for n, p in own.items()} != {n: w.shape for n, w in weights.items()}:
         raise ValueError("the saved weights are those of another method or base")
     with torch.no_grad():
         for name, parameter in own.items():
@@ -134,15 +139,86 @@ def save(model: nn.Module, method: MethodSpec, folder: Path) -> None:
     """Save what was trained: a PEFT adapter, a whole model (`full`), or the head's weights."""
     if method.adapter.kind in ("lora", "full"):
         saver: Any = model
-        saver.save_pretrained(folder, safe_serialization=True)
+        saver.save_pretrained(folder)
         return
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: weight.cpu().contiguous() for name, weight in trainable(model).items()},
-        folder / "head.safetensors",
+        folder / HEAD_FILE,
     )
+
+
+def load(model: nn.Module, method: MethodSpec, folder: Path) -> None:
+    """Put weights that `save` wrote (or PEFT itself) into a model that `attached` gave.
+
+    Raises:
+        SpecError: when the folder holds no readable safetensors, or weights of another method,
+            rank or base.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / FILES.get(method.adapter.kind, HEAD_FILE)
+    if not path.is_file():
+        raise SpecError(
+            Problem(
+                f"the folder of trained weights must hold {path.name}, but does not",
+                str(folder),
+                "Weights are read as safetensors only: save yours again with `save_pretrained`.",
+            )
+        )
+    try:
+        weights = load_file(path)
+        if method.adapter.kind == "lora":
+            _load_lora(model, weights)
+        elif method.adapter.kind == "full":
+            _load_full(model, weights)
+        else:
+            load_trainable(model, weights)
+    except SafetensorError as error:
+        law = f"weights must be a safetensors file, but {path.name} is damaged: {error}"
+        raise SpecError(Problem(law, str(folder), "Copy it again.")) from error
+    except (RuntimeError, ValueError) as error:  # torch says a wrong shape by RuntimeError
+        law = f"the weights in {path.name} must fit this base and method, but: {error}"
+        fix = "Give the base, the rank and the target modules that they were trained with."
+        raise SpecError(Problem(law, str(folder), fix)) from error
+
+
+def _with_lora(model: nn.Module, method: MethodSpec) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    adapter = method.adapter
+    config = LoraConfig(
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        use_rslora=bool(adapter.use_rslora),
+        target_modules=target_modules(model, method),
+        modules_to_save=[head_name(model)] if method.head == "classifier" else None,
+        task_type="SEQ_CLS" if method.head == "classifier" else "CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _load_lora(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    wrong = sorted(get_peft_model_state_dict(model).keys() ^ weights.keys())
+    if wrong:
+        raise ValueError(f"{wrong[0]} is in one and not in the other")
+    set_peft_model_state_dict(model, weights)
+
+
+def _load_full(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    own = model.state_dict()
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    present = {own[name].data_ptr() for name in weights if name in own}
+    # A tied weight is saved under one of its names.
+    wrong = [*unexpected, *(name for name in missing if own[name].data_ptr() not in present)]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is in one and not in the other")
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -152,49 +228,18 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)  # quantised layers are subclasses of nn.Linear
 
 
-def _draw_head(head: nn.Module) -> None:
-    """Draw a classification head's weights anew: N(0, 0.02), biases 0 (BERT's initialisation)."""
+def _drawn_head(head: nn.Module) -> nn.Module:
+    """Return a head of that form, drawn anew: N(0, 0.02), biases 0 (BERT's initialisation).
+
+    In float32 whatever the base is in, as all that is trained.
+    """
+    import torch
     from torch import nn
 
-    for module in head.modules():
+    drawn = copy.deepcopy(head).to(torch.float32)
+    for module in drawn.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def load(model: nn.Module, method: MethodSpec, folder: Path) -> None:
-    """Put weights that `save` wrote (or PEFT itself) into a model that `attach` made.
-
-    Raises:
-        SpecError: when the folder holds no safetensors, or weights of another shape.
-    """
-    from safetensors.torch import load_file
-
-    names = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
-    path = folder / names.get(method.adapter.kind, "head.safetensors")
-    if not path.is_file():
-        raise SpecError(
-            Problem(
-                f"{folder} must hold {path.name}, but does not",
-                fix="Adapters are read as safetensors only: save yours again with PEFT's "
-                "save_pretrained.",
-            )
-        )
-    weights = load_file(path)
-    if method.adapter.kind == "lora":
-        from peft import set_peft_model_state_dict
-
-        result = set_peft_model_state_dict(model, weights)
-        if result.unexpected_keys or any("lora_" in key for key in result.missing_keys):
-            raise SpecError(
-                Problem(
-                    f"the adapter in {folder} does not fit this base and method: "
-                    f"{(result.unexpected_keys or result.missing_keys)[0]} is off",
-                    fix="Give the rank and the target modules that it was trained with.",
-                )
-            )
-    elif method.adapter.kind == "full":
-        model.load_state_dict(weights, strict=False)  # tied weights are saved once
-    else:
-        load_trainable(model, weights)
+    return drawn
