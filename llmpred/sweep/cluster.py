@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +18,14 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: it stops at a step and releases claims
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of data start where the user is
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-# Warnings about what we chose: results go to the ledger, not to Tune's files.
-NOISY = ("ray.tune.analysis.experiment_analysis", "ray._private.authentication")
+# What trials do is told by the sweep itself, and a worker's death is no error of ours.
+NOISY = ("ray.tune", "ray._private.authentication")
+NODE_DIED = "Ray's process on this machine died; finished runs are kept. The same command resumes."
+EXIT_NODE_DIED = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Workers:
 def connected(address: str | None) -> Iterator[Any]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), or start one on this machine.
 
-    Yields the `ray` module; a cluster started here is shut down at the end.
+    Yields the `ray` module; a cluster started here is shut down at the end, and its logs deleted.
 
     Raises:
         InputError: when the named cluster cannot be reached.
@@ -45,17 +51,14 @@ def connected(address: str | None) -> Iterator[Any]:
     import ray
 
     for name in NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     address = address or os.environ.get("RAY_ADDRESS")
-    if ray.is_initialized():
-        yield ray
-        return
     options: dict[str, Any] = {"logging_level": "WARNING", "log_to_driver": False}
     try:
         if address:
             ray.init(address=address, **options)
         else:
-            ray.init(address="local", include_dashboard=False, **options)
+            started = ray.init(address="local", include_dashboard=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             Problem(
@@ -65,32 +68,77 @@ def connected(address: str | None) -> Iterator[Any]:
             )
         ) from error
     try:
-        yield ray
+        if address:
+            yield ray
+        else:
+            with _leaving_when_the_node_dies():
+                yield ray
     finally:
         ray.shutdown()
+        if not address:
+            shutil.rmtree(started.address_info["session_dir"], ignore_errors=True)
+
+
+@contextmanager
+def _leaving_when_the_node_dies() -> Iterator[None]:
+    """End this process with a message when the node that it started is gone.
+
+    Tune would wait for ever for a node to come back, and Ray's own client ends in a stack trace.
+    """
+    import psutil
+
+    children = psutil.Process().children()
+    node = next(child for child in children if child.name() == "raylet")
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            if not node.is_running() or node.status() == psutil.STATUS_ZOMBIE:
+                sys.stderr.write(f"llmpred: {NODE_DIED}\n")
+                sys.stderr.flush()
+                os._exit(EXIT_NODE_DIED)
+
+    thread = threading.Thread(target=watch, name="raylet-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def choose_workers(
-    resources: dict[str, float], runs: int, memory_bytes: int, max_concurrent: int | None
+    nodes: Sequence[dict[str, float]], runs: int, memory_bytes: int, max_concurrent: int | None
 ) -> Workers:
     """Decide how many runs go side by side.
 
     One a GPU where there are GPUs; otherwise as many as there are CPUs, memory allowing: two
-    one-thread runs do more than one two-thread run.
+    one-thread runs do more than one two-thread run. CPUs left over are shared out evenly.
 
     Args:
-        resources: of the cluster, as Ray tells them.
+        nodes: resources of each node of the cluster, as Ray tells them.
         runs: how many there are to do.
         memory_bytes: estimated peak of one worker.
         max_concurrent: the user's limit.
+
+    Raises:
+        LlmpredError: when no node has a CPU.
     """
-    cpus, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
-    if cpus < 1:
+    on_gpu = any(node.get("GPU", 0.0) >= 1 for node in nodes)
+
+    def places(cpus: int) -> int:
+        """Return how many workers of so many CPUs the nodes have room for."""
+        return sum(min(int(node.get("CPU", 0.0)) // cpus, _room(node)) for node in nodes)
+
+    def _room(node: dict[str, float]) -> int:
+        if on_gpu:
+            return int(node.get("GPU", 0.0))
+        return max(1, int(node.get("memory", sys.maxsize) // max(1, memory_bytes)))
+
+    if places(1) < 1:
         raise LlmpredError("The Ray cluster has no CPU to give. Add a node or free one.")
-    if gpus >= 1:
-        most = int(gpus)
-    else:
-        memory = resources.get("memory", float("inf"))
-        most = max(1, min(int(cpus), int(memory // max(1, memory_bytes))))
-    count = max(1, min(most, runs, max_concurrent or most))
-    return Workers(count, max(1.0, float(int(cpus // count))), 1.0 if gpus >= 1 else 0.0)
+    count = max(1, min(places(1), runs, max_concurrent or runs))
+    cpus = 1
+    while places(cpus + 1) >= count:
+        cpus += 1
+    return Workers(count, float(cpus), 1.0 if on_gpu else 0.0)

@@ -16,15 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.ledger import Ledger, claims
 from llmpred.sweep.cluster import Workers, choose_workers, connected
+from llmpred.sweep.orders import DEATHS, OPEN, POLL_SECONDS, Done, Orders, sweep_id
 from llmpred.sweep.plan import Plan, memory_bytes, packs
 from llmpred.sweep.progress import Progress
-from llmpred.sweep.worker import DEATHS, Done, Orders, sweep_id
-
-POLL_SECONDS = 5.0  # between looks at runs that another collector works on
 
 
 @dataclass(frozen=True)
@@ -98,39 +97,51 @@ def collect(
     orders = Orders(
         storage=ledger.storage.root,
         sweep=sweep_id(name),
+        folder=str(Path.cwd()),
         cache=cache,
-        supersede=frozenset(plan.paid) if supersede else frozenset(),
+        supersede=plan.paid if supersede else frozenset(),
     )
     if not runs:
         return Collected(orders.sweep, {}, None, time.time() - started)
-    names = {run.key: label(run) for run in runs}
-    progress = Progress(len(runs), names, quiet=quiet)
+    progress = Progress(len(runs), {run.key: label(run) for run in runs}, quiet=quiet)
 
     def take(done: Done) -> None:
         progress.add(done)
         on_done(done)
 
-    interrupted: str | None = None
-    with connected(address) as ray, progress, _stop_on_signal(ledger, orders, progress) as asked:
-        memory = max(memory_bytes(run) for run in runs)
-        workers = choose_workers(
-            ray.cluster_resources(), len(runs), memory, limits.max_concurrent
-        )
+    with connected(address) as ray, progress, stop_on_signal(ledger, orders, progress) as asked:
+        workers = workers_for(ray, runs, len(runs), limits)
         orders = dataclasses.replace(orders, deadline=limits.deadline(started, workers.count))
-        left = runs
-        while left:
-            fit(left, orders, workers, take)
-            left = [run for run in left if _unsettled(progress.done.get(run.key))]
+        left, interrupted = runs, None
+        while left and not interrupted:
+            errors = fit(left, orders, workers, take)
+            for run in left:
+                if run.key not in progress.done:
+                    why = next(iter(errors), "its worker never answered")
+                    take(Done(run.key, "failed", message=why))
+            left = [run for run in left if progress.done[run.key].state in OPEN]
             reasons = [d.message for d in progress.done.values() if d.state == "interrupted"]
             interrupted = asked() or next(iter(reasons), None)
-            if interrupted or not left:
-                break
-            left = _wait_for_others(left, ledger, progress, asked, orders, take)
-            if asked():
+            if left and not interrupted:
+                left = _wait_for_others(left, ledger, progress, asked, orders, take)
                 interrupted = asked()
-                break
-    ledger.storage.delete(orders.stop_file)
     return Collected(orders.sweep, progress.done, interrupted, time.time() - started)
+
+
+def workers_for(
+    ray: Any, runs: Sequence[ResolvedSpec], side_by_side: int, limits: Limits
+) -> Workers:
+    """Return how many workers the cluster has room for, at the memory that the largest run needs.
+
+    Args:
+        ray: the connected module.
+        runs: those that may run.
+        side_by_side: at most this many at once.
+        limits: the user's.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    memory = max(memory_bytes(run) for run in runs)
+    return choose_workers(nodes, side_by_side, memory, limits.max_concurrent)
 
 
 def label(run: ResolvedSpec) -> str:
@@ -148,9 +159,11 @@ def fit(
     orders: Orders,
     workers: Workers,
     take: Callable[[Done], None],
-) -> None:
-    """Work off runs with Ray Tune; returns when every trial has ended."""
-    import ray
+) -> list[str]:
+    """Work off runs with Ray Tune; return, once all trials ended, the errors of those that failed.
+
+    A trial fails when its worker cannot be started, or died more often than its runs may.
+    """
     from ray import tune
 
     from llmpred.sweep.trainable import pack_trainable, tell
@@ -164,25 +177,16 @@ def fit(
         tuner = tune.Tuner(
             trainable,
             param_space={"pack": tune.grid_search(list(range(len(packed))))},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=workers.count,
-                reuse_actors=True,
-            ),
+            tune_config=tune.TuneConfig(max_concurrent_trials=workers.count, reuse_actors=True),
             run_config=tune.RunConfig(
                 name=orders.sweep,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[tell(take)],
+                callbacks=[tell(lambda result: take(Done(**result["run"])))],
                 failure_config=tune.FailureConfig(max_failures=DEATHS * max(map(len, packed))),
             ),
         )
-        results = tuner.fit()
-    del results
-    assert ray.is_initialized()
-
-
-def _unsettled(done: Done | None) -> bool:
-    return done is None or done.state in ("elsewhere", "interrupted", "lost")
+        return [str(error).strip().splitlines()[-1] for error in tuner.fit().errors]
 
 
 def _wait_for_others(
@@ -193,7 +197,7 @@ def _wait_for_others(
     orders: Orders,
     take: Callable[[Done], None],
 ) -> list[ResolvedSpec]:
-    """Wait until another collector recorded its runs or let go of one; return what is left to do."""
+    """Wait until another collector recorded its runs or let go of one; return what is left."""
     progress.say(f"waiting for {len(runs)} runs that another collector is working on")
     left = list(runs)
     while left and not asked():
@@ -205,8 +209,8 @@ def _wait_for_others(
         free = [run for run in left if _is_free(ledger, run.key)]
         if free:
             return free
-        if orders.deadline is not None and time.time() > orders.deadline:
-            return []
+        if left and orders.deadline is not None and time.time() > orders.deadline:
+            return left
         time.sleep(POLL_SECONDS if left else 0)
     return left
 
@@ -217,10 +221,10 @@ def _is_free(ledger: Ledger, key: str) -> bool:
 
 
 @contextmanager
-def _stop_on_signal(
+def stop_on_signal(
     ledger: Ledger, orders: Orders, progress: Progress
 ) -> Iterator[Callable[[], str | None]]:
-    """On Ctrl-C or SIGTERM ask all workers to stop at their next step; a second Ctrl-C is at once.
+    """On Ctrl-C or SIGTERM ask all workers to stop at their next step; a second one is at once.
 
     Yields a function that says why a stop was asked for, or None.
     """
@@ -233,11 +237,11 @@ def _stop_on_signal(
         ledger.storage.write(orders.stop_file, b"")
         progress.say("stopping at the next step of each run; press Ctrl-C again to stop at once")
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: reason[0] if reason else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if reason:
+            ledger.storage.delete(orders.stop_file)

@@ -94,13 +94,33 @@ def packs(runs: Sequence[ResolvedSpec], workers: int) -> list[list[ResolvedSpec]
             run.spec.execution.device,
         )
         groups.setdefault(identity, []).append(run)
-    wanted = max(1, workers * PACKS_A_WORKER)
-    size = max(1, -(-len(runs) // wanted))
-    return [
-        group[start : start + size]
-        for group in groups.values()
-        for start in range(0, len(group), size)
-    ]
+    size = max(1, -(-len(runs) // (workers * PACKS_A_WORKER)))
+    return [pack for group in groups.values() for pack in _cut(group, size)]
+
+
+def _cut(runs: Sequence[ResolvedSpec], size: int) -> list[list[ResolvedSpec]]:
+    """Cut runs into packs of at least `size`; evaluations of one training stay in one pack.
+
+    So the first of them trains and the others use its weights, if they are kept.
+    """
+    trainings: dict[str, list[ResolvedSpec]] = {}
+    for run in runs:
+        trainings.setdefault(run.train_key, []).append(run)
+    cut: list[list[ResolvedSpec]] = [[]]
+    for siblings in trainings.values():
+        if len(cut[-1]) >= size:
+            cut.append([])
+        cut[-1] += siblings
+    return cut
+
+
+def kept_weights(run: ResolvedSpec) -> str:
+    """Return where the storage keeps a run's trained weights, for all evaluations of them.
+
+    Selection is part of the evaluation, yet it decides which weights of a training are the result.
+    """
+    best = run.spec.evaluation.select == "best_on_validation"
+    return f"adapters/{run.train_key}" + ("-best" if best else "")
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,7 @@ def estimate(plan: Plan, history: Sequence[dict[str, Any]]) -> Estimate:
     """
     rates: dict[tuple[str, str, str], list[float]] = {}
     for row in history:
-        if row.get("origin") != "run" or not row.get("wall_seconds.total"):
+        if row.get("origin") != "run" or not row.get("wall.total"):
             continue
         name = (
             str(row.get("hash.weights")),
@@ -141,9 +161,9 @@ def estimate(plan: Plan, history: Sequence[dict[str, Any]]) -> Estimate:
         )
         work = _work(
             row.get("tokens.examples_seen") or 0,
-            row.get("counts.evaluation") or 0,
+            row.get("count.evaluation") or 0,
         )
-        rates.setdefault(name, []).append(float(row["wall_seconds.total"]) / work)
+        rates.setdefault(name, []).append(float(row["wall.total"]) / work)
     seconds = {}
     for run in plan.todo:
         name = (run.hashes["weights"], run.spec.base.quantization, run.spec.method.head)
@@ -152,8 +172,9 @@ def estimate(plan: Plan, history: Sequence[dict[str, Any]]) -> Estimate:
             seconds[run.key] = statistics.median(rates[name]) * work
     known = sum(len(v) for v in rates.values())
     basis = (
-        f"from {known} finished runs" if seconds else "no finished run of these bases yet: use "
-        "--dry-run 1 for a first measure"
+        f"from {known} finished runs"
+        if seconds
+        else "no finished run of these bases yet: use --dry-run 1 for a first measure"
     )
     return Estimate(
         seconds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from types import TracebackType
@@ -11,11 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from llmpred.sweep.worker import Done
+from llmpred.sweep.orders import FAILED, OPEN, SCORED, Done
 
 LOG_SECONDS = 10.0  # between two plain progress lines
-SCORED = ("ok", "diverged")
-FAILED = ("failed", "out_of_memory")
 
 
 class Progress:
@@ -51,7 +48,7 @@ class Progress:
     def add(self, done: Done) -> None:
         """Take in what became of a key; a later word on the same key replaces the earlier one."""
         before = self.done.get(done.key)
-        if before is not None and before.state in SCORED + FAILED and done.state == "paid":
+        if before is not None and before.state in SCORED + FAILED:
             return  # a restarted worker passes over what it did before
         self.done[done.key] = done
         if done.state in FAILED:
@@ -70,7 +67,7 @@ class Progress:
     @property
     def left(self) -> int:
         """Runs that nothing is known of yet."""
-        settled = sum(d.state not in ("elsewhere", "interrupted") for d in self.done.values())
+        settled = sum(d.state not in OPEN for d in self.done.values())
         return self.total - settled
 
     def line(self) -> str:
@@ -79,7 +76,7 @@ class Progress:
         finished = [d for d in self.done.values() if d.state in SCORED]
         parts = [
             f"done {len(finished)}/{self.total}",
-            f"failed {sum(states[s] for s in FAILED)}",
+            f"failed {sum(states[state] for state in FAILED)}",
             f"left {self.left}",
         ]
         hours = (time.time() - self.started) / 3600
@@ -102,8 +99,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def is_terminal() -> bool:
-    """Whether a person is watching."""
-    return sys.stderr.isatty()

@@ -2,115 +2,113 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine.models import LoadedBases, OutOfMemory
 from llmpred.engine.provenance import collect
-from llmpred.engine.run import execute
+from llmpred.engine.reference import Interrupted
+from llmpred.engine.run import Outcome, execute
 from llmpred.errors import LlmpredError, StorageError
 from llmpred.ledger import AlreadyRecorded, Heartbeat, Ledger, claims
 from llmpred.ledger.record import RunRecord, Status
+from llmpred.sweep.orders import DEATHS, Done, Orders, State
+from llmpred.sweep.plan import kept_weights
 
 DIED = "the worker died while it ran this"
-DEATHS = 2  # a run that took its worker down this often in one sweep is left alone
-
-State = Literal[
-    "ok", "diverged", "failed", "out_of_memory", "paid", "elsewhere", "interrupted", "lost"
-]
+TRAINED = "adapter.json"  # beside kept weights: what their training was like
 
 
-@dataclass(frozen=True)
-class Done:
-    """What became of a key.
-
-    Attributes:
-        key: of the run.
-        state: an outcome, or why there is none: `paid` before, claimed `elsewhere`, `interrupted`,
-            or `lost` to another worker while it ran.
-        accuracy_r: the score, if there is one.
-        seconds: spent on it here.
-        message: one line for people, where something went wrong.
-    """
-
-    key: str
-    state: State
-    accuracy_r: float | None = None
-    seconds: float = 0.0
-    message: str = ""
+class Stopped(Interrupted):
+    """The scheduler of a search gave a run up; nothing of it is kept."""
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What every worker of a sweep is told.
+class Reports:
+    """Whom to tell how a run is doing, and when.
 
     Attributes:
-        storage: root of the ledger.
-        sweep: id of the sweep, to group attempts and claims.
-        cache: where prepared data is kept on a machine; None for the default.
-        deadline: seconds since the epoch after which no run goes on.
-        supersede: keys to run although the ledger has them.
-        lease_seconds: of claims.
+        at: optimizer steps after which the validation loss is taken.
+        tell: called with step and loss; raises `Stopped` to give the run up.
     """
 
-    storage: str
-    sweep: str
-    cache: Path | None = None
-    deadline: float | None = None
-    supersede: frozenset[str] = frozenset()
-    lease_seconds: float = claims.LEASE_SECONDS
-
-    @property
-    def stop_file(self) -> str:
-        """Path in the storage whose existence asks all workers to stop."""
-        return f"sweeps/{self.sweep}/stop"
+    at: frozenset[int] = frozenset()
+    tell: Callable[[int, float], None] = field(default=lambda step, loss: None)
 
 
-def work(run: ResolvedSpec, ledger: Ledger, bases: LoadedBases, orders: Orders) -> Done:
+def work(
+    run: ResolvedSpec,
+    ledger: Ledger,
+    bases: LoadedBases,
+    orders: Orders,
+    reports: Reports = Reports(),
+) -> Done:
     """Run what is not paid for, and record it; never raises for a failing run.
 
-    Raises:
-        StorageError: when the storage cannot be used: then no other run would fare better.
+    A storage that cannot be used interrupts: no other run would fare better.
     """
+    started = time.time()
+    try:
+        return _work(run, ledger, bases, orders, reports, started)
+    except StorageError as error:
+        return Done(run.key, "interrupted", None, time.time() - started, _line(str(error)))
+
+
+def _work(
+    run: ResolvedSpec,
+    ledger: Ledger,
+    bases: LoadedBases,
+    orders: Orders,
+    reports: Reports,
+    started: float,
+) -> Done:
     key = run.key
-    again = key in orders.supersede
+    again = key in orders.supersede and not _superseded(ledger, key, orders)
     if not again and ledger.has(key):
         return Done(key, "paid")
     reason = stop_reason(ledger, orders)
     if reason:
         return Done(key, "interrupted", message=reason)
-    _note_death(run, ledger, orders)
-    refused = _tried(run, ledger, orders)
-    if refused is not None:
-        return refused
-    owner = claims.this_process(orders.sweep)
-    claim = claims.claim(ledger.storage, key, owner, orders.lease_seconds)
+    last = claims.status(ledger.storage, key)
+    claim = claims.claim(
+        ledger.storage, key, claims.this_process(orders.sweep), orders.lease_seconds
+    )
     if claim is None:
         return Done(key, "elsewhere")
-    started = time.time()
     with Heartbeat(claim) as beat:
         if not again and ledger.has(key):
             return Done(key, "paid")
+        if last is not None and not last.released and last.generation + 1 == claim.generation:
+            _record_death(run, ledger, last, orders)
+        refused = _tried(run, ledger, orders)
+        if refused is not None:
+            return refused
 
         def stop() -> str | None:
             return "the claim was lost" if beat.lost else watch()
 
         watch = _every_second(lambda: stop_reason(ledger, orders))
         try:
-            record = _run_and_record(run, ledger, bases, orders, stop, again)
+            record = _run_and_record(run, ledger, bases, orders, reports, stop, again)
         except AlreadyRecorded:
             return Done(key, "lost", seconds=time.time() - started)
+        except StorageError:
+            raise
+        except Interrupted as error:
+            state: State = "stopped" if isinstance(error, Stopped) else "interrupted"
+            seconds = time.time() - started
+            return Done(key, "lost" if beat.lost else state, None, seconds, str(error))
         except Exception as error:
             return _attempt(run, ledger, error, started, orders)
-    return Done(key, _state(record.status), record.accuracy_r, time.time() - started)
+    return Done(key, record.status, record.accuracy_r, time.time() - started)
 
 
 def stop_reason(ledger: Ledger, orders: Orders) -> str | None:
@@ -127,22 +125,22 @@ def _run_and_record(
     ledger: Ledger,
     bases: LoadedBases,
     orders: Orders,
+    reports: Reports,
     stop: Callable[[], str | None],
     again: bool,
 ) -> RunRecord:
     storage = ledger.storage
-    place = f"checkpoints/{run.train_key}"
+    place = f"checkpoints/{run.key}"
+    kept = kept_weights(run)
     local = storage.local_path(place)
-    keep = run.spec.execution.keep != "none"
     with tempfile.TemporaryDirectory(prefix="llmpred-") as scratch:
         folder = local or Path(scratch) / "run"
-        if local is None and storage.list(f"{place}/"):
-            storage.get_folder(place, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        kept = f"adapters/{run.train_key}"
+        if local is None:
+            _fetched(ledger, place, folder)
         trained = None
-        if run.spec.trains and not again and storage.exists(f"{kept}/adapter.json"):
-            trained = storage.get_folder(kept, Path(scratch) / "adapter")
+        if run.spec.trains and not again:
+            trained = _fetched(ledger, kept, Path(scratch) / "adapter")
         try:
             outcome = execute(
                 run,
@@ -150,46 +148,77 @@ def _run_and_record(
                 folder,
                 cache=orders.cache,
                 trained=trained,
-                keep_adapter=keep and trained is None,
+                keep_adapter=run.spec.execution.keep != "none" and trained is None,
                 stop=stop,
+                report=reports.tell,
+                report_at=reports.at,
             )
+        except Stopped:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         finally:
             if local is None and any(folder.glob("checkpoint-*")):
                 storage.put_folder(folder, place)
-        record = outcome.record
+        record = _with_weights(outcome, trained, kept)
         if outcome.adapter is not None:
-            (outcome.adapter / "adapter.json").write_text(record.model_dump_json(include={"train_key", "key"}))
+            facts = record.model_dump(
+                mode="json", include={"key", "status", "loss_curve", "tokens"}
+            )
+            (outcome.adapter / TRAINED).write_text(json.dumps(facts))
             storage.put_folder(outcome.adapter, kept)
-        if outcome.adapter is not None or trained is not None:
-            record = record.model_copy(update={"adapter": kept})
+        provenance = {**record.provenance, "sweep": orders.sweep}
+        record = record.model_copy(update={"provenance": provenance})
         record = ledger.put(record, outcome.predictions, supersede=again)
         shutil.rmtree(folder, ignore_errors=True)
         storage.delete_folder(place)
     return record
 
 
+def _fetched(ledger: Ledger, place: str, folder: Path) -> Path | None:
+    """Return a local copy of a folder in the storage, or None if there is no whole one."""
+    try:
+        return ledger.storage.get_folder(place, folder)
+    except FileNotFoundError:
+        return None
+
+
+def _with_weights(outcome: Outcome, trained: Path | None, kept: str) -> RunRecord:
+    """Return the record with where its weights are and, if another run trained them, how."""
+    record = outcome.record
+    if trained is None:
+        return record.model_copy(update={"adapter": kept}) if outcome.adapter else record
+    facts: dict[str, Any] = json.loads((trained / TRAINED).read_text())
+    changes = {
+        "adapter": kept,
+        "loss_curve": tuple(facts["loss_curve"]),
+        "tokens": facts["tokens"],
+        "provenance": {**record.provenance, "trained_by": facts["key"]},
+    }
+    if facts["status"] == "diverged":
+        changes["status"] = "diverged"
+    return record.model_copy(update=changes)
+
+
+def _superseded(ledger: Ledger, key: str, orders: Orders) -> bool:
+    """Whether this very sweep ran a paid key again already, before its worker was restarted."""
+    return ledger.has(key) and ledger.get(key).provenance.get("sweep") == orders.sweep
+
+
 def _attempt(
     run: ResolvedSpec, ledger: Ledger, error: Exception, started: float, orders: Orders
 ) -> Done:
-    """Record a run that has no outcome, and say what became of it."""
-    from llmpred.engine.reference import Interrupted
-
-    seconds = time.time() - started
-    if isinstance(error, Interrupted):
-        return Done(run.key, "interrupted", seconds=seconds, message=str(error))
+    """Record a run that failed for reasons of the machine or of itself."""
     status: Status = "out_of_memory" if isinstance(error, OutOfMemory) else "failed"
     known = isinstance(error, LlmpredError)
     text = str(error) if known else "".join(traceback.format_exception(error))
-    ledger.put_attempt(attempt_record(run, status, text, started, orders))
-    if isinstance(error, StorageError):
-        raise error
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    ledger.put_attempt(attempt_record(run, status, text, started, orders.sweep))
+    line = _line(str(error)) or type(error).__name__
     message = line if known else f"{type(error).__name__}: {line}"
-    return Done(run.key, status, seconds=seconds, message=message)
+    return Done(run.key, status, None, time.time() - started, message)
 
 
 def attempt_record(
-    run: ResolvedSpec, status: Status, error: str, started: float, orders: Orders
+    run: ResolvedSpec, status: Status, error: str, started: float, sweep: str
 ) -> RunRecord:
     """Return the record of a run without an outcome."""
     return RunRecord(
@@ -205,29 +234,29 @@ def attempt_record(
         zero_shot_key=run.zero_shot_key,
         wall_seconds={"total": round(time.time() - started, 3)},
         counts=run.counts,
-        provenance={**collect(run.spec, started, run.spec.execution.device), "sweep": orders.sweep},
+        provenance={**collect(run.spec, started, run.spec.execution.device), "sweep": sweep},
         error=error,
     )
 
 
-def _note_death(run: ResolvedSpec, ledger: Ledger, orders: Orders) -> None:
-    """Record that an earlier worker of this run died, if one did."""
-    last = claims.status(ledger.storage, run.key)
-    if last is not None and not last.released and not last.held():
-        died = f"{DIED}: process {last.owner.pid} on {last.owner.host}"
-        ledger.put_attempt(attempt_record(run, "failed", died, time.time(), orders))
-        claims.release(last)
+def _record_death(run: ResolvedSpec, ledger: Ledger, last: claims.Claim, orders: Orders) -> None:
+    """Record that the last worker of this run died: it neither recorded nor gave the claim back."""
+    died = f"{DIED}: process {last.owner.pid} on {last.owner.host}"
+    sweep = last.owner.collector or orders.sweep
+    ledger.put_attempt(attempt_record(run, "failed", died, time.time(), sweep))
 
 
 def _tried(run: ResolvedSpec, ledger: Ledger, orders: Orders) -> Done | None:
     """Return what this sweep already found out about a run that failed, so it is not run again."""
     mine = [a for a in ledger.attempts(run.key) if a.provenance.get("sweep") == orders.sweep]
-    failures = [a for a in mine if not (a.error or "").startswith(DIED)]
+    deaths = [a for a in mine if (a.error or "").startswith(DIED)]
+    failures = [a for a in mine if a not in deaths]
     if failures:
         text = (failures[-1].error or "").strip().splitlines()
-        return Done(run.key, _state(failures[-1].status), message=text[-1] if text else "")
-    if len(mine) >= DEATHS:
-        return Done(run.key, "failed", message=f"{DIED} {len(mine)} times; left for the next collect")
+        return Done(run.key, failures[-1].status, message=text[-1] if text else "")
+    if len(deaths) >= DEATHS:
+        message = f"{DIED} {len(deaths)} times; left for the next collect"
+        return Done(run.key, "failed", message=message)
     return None
 
 
@@ -245,10 +274,6 @@ def _every_second(look: Callable[[], str | None]) -> Callable[[], str | None]:
     return throttled
 
 
-def _state(status: Status) -> State:
-    return status
-
-
-def sweep_id(name: str) -> str:
-    """Return an id for one collect: time-sortable and readable."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}"
+def _line(text: str) -> str:
+    """Return the first line of a text."""
+    return next(iter(text.strip().splitlines()), "")
