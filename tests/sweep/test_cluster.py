@@ -1,0 +1,32 @@
+import pytest
+
+from llmpred.errors import LlmpredError
+from llmpred.sweep.cluster import Workers, choose_workers
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("nodes", "runs", "limit", "workers"),
+    [
+        ([{"CPU": 2.0, "memory": 8.0 * GB}], 12, None, Workers(2, 1.0, 0.0)),
+        ([{"CPU": 8.0, "memory": 3.0 * GB}], 12, None, Workers(3, 2.0, 0.0)),
+        ([{"CPU": 8.0, "memory": 0.5 * GB}], 12, None, Workers(1, 8.0, 0.0)),
+        ([{"CPU": 8.0, "memory": 64.0 * GB}], 3, None, Workers(3, 2.0, 0.0)),
+        ([{"CPU": 8.0, "memory": 64.0 * GB}], 12, 4, Workers(4, 2.0, 0.0)),
+        # three nodes of two CPUs have no room for a worker of three
+        ([{"CPU": 2.0, "memory": 8.0 * GB}] * 3, 12, 2, Workers(2, 2.0, 0.0)),
+        ([{"CPU": 0.0}, {"CPU": 4.0, "memory": 64.0 * GB}], 12, None, Workers(4, 1.0, 0.0)),
+        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0}], 12, None, Workers(2, 8.0, 1.0)),
+        ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 4.0, "GPU": 4.0}], 12, None, Workers(8, 1.0, 1.0)),
+    ],
+)
+def test_workers_fit_the_nodes(
+    nodes: list[dict[str, float]], runs: int, limit: int | None, workers: Workers
+) -> None:
+    assert choose_workers(nodes, runs, GB, limit) == workers
+
+
+def test_a_cluster_without_a_cpu_is_said() -> None:
+    with pytest.raises(LlmpredError, match="no CPU to give"):
+        choose_workers([{"CPU": 0.0, "memory": 8.0 * GB}], 1, GB, None)
