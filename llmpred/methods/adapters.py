@@ -181,7 +181,7 @@ def load(model: nn.Module, method: MethodSpec, folder: Path) -> None:
         law = f"weights must be a safetensors file, but {path.name} is damaged: {error}"
         raise SpecError(Problem(law, str(folder), "Copy it again.")) from error
     except (RuntimeError, ValueError) as error:  # torch says a wrong shape by RuntimeError
-        law = f"the weights in {path.name} must fit this base and method, but: {error}"
+        law = f"what {path.name} holds does not fit this base and method: {error}"
         fix = "Give the base, the rank and the target modules that they were trained with."
         raise SpecError(Problem(law, str(folder), fix)) from error
 
