@@ -351,8 +351,6 @@ def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: 
 
 def _prune_adapters(planned: Plan, ledger: Ledger) -> None:
     """With `keep: best`, delete all adapters but the best of each task, dataset and base."""
-    from llmpred.sweep.plan import kept_weights
-
     mine = [
         run
         for run in planned.runs.values()
@@ -364,10 +362,10 @@ def _prune_adapters(planned: Plan, ledger: Ledger) -> None:
         if run.key in scores:
             group = (run.spec.task.name, run.dataset, run.base)
             score = scores[run.key] if scores[run.key] is not None else -1.0
-            best[group] = max(best.get(group, (-2.0, "")), (score, kept_weights(run)))
-    kept = {place for _, place in best.values()}
-    for place in {kept_weights(run) for run in mine if run.key in scores} - kept:
-        ledger.storage.delete_folder(place)
+            best[group] = max(best.get(group, (-2.0, "")), (score, run.train_key))
+    kept = {train_key for _, train_key in best.values()}
+    for train_key in {run.train_key for run in mine if run.key in scores} - kept:
+        ledger.storage.delete_folder(f"adapters/{train_key}")
 
 
 def _outcomes(ledger: Ledger) -> list[dict[str, Any]]:

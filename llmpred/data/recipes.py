@@ -47,8 +47,8 @@ def apply_recipe(
         DataError: if a step cannot be applied to these rows; names its place in the recipe.
     """
     for place, step in enumerate(steps):
-        name = next(iter(step.model_fields_set))
-        what = getattr(step, name)
+        # By value: a step read back from a record has all its keys, the others null.
+        name, what = next((name, value) for name, value in step if value is not None)
         rng = generator("recipe", seed, place)
         if not table.num_rows:
             law = "a recipe needs rows to work on, but there are none left"

@@ -21,7 +21,6 @@ from llmpred.errors import LlmpredError, StorageError
 from llmpred.ledger import AlreadyRecorded, Heartbeat, Ledger, claims
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.sweep.orders import DEATHS, Done, Orders, State
-from llmpred.sweep.plan import kept_weights
 
 DIED = "the worker died while it ran this"
 TRAINED = "adapter.json"  # beside kept weights: what their training was like
@@ -131,7 +130,7 @@ def _run_and_record(
 ) -> RunRecord:
     storage = ledger.storage
     place = f"checkpoints/{run.key}"
-    kept = kept_weights(run)
+    kept = f"adapters/{run.train_key}"
     local = storage.local_path(place)
     with tempfile.TemporaryDirectory(prefix="llmpred-") as scratch:
         folder = local or Path(scratch) / "run"
