@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from .conftest import wait_until
+
 RUNS = 12
 WORKERS = os.cpu_count() or 1
 
@@ -105,7 +107,7 @@ def test_a_killed_raylet_ends_the_driver_with_one_line(sweep: Any) -> None:
 def test_a_signal_stops_at_a_step_and_says_how_to_resume(sweep: Any, number: int) -> None:
     sweep.space["optim"]["max_steps"] = 200
     job = sweep.start()
-    sweep.wait_for_records(1)
+    wait_until(lambda: sweep.executions() > WORKERS)  # so one has just begun
     before = sweep.records()
     os.killpg(job.pid, number)  # a terminal sends it to the whole group
     _, err = job.communicate(timeout=60)
