@@ -17,7 +17,7 @@ REVIEWS = "synthetic:reviews"
 LABELS = {"negative": "negative", "positive": "positive"}
 
 
-def run_spec(base: Path | str, **changes: Any) -> RunSpec:
+def run_spec(base: Path | str, /, **changes: Any) -> RunSpec:
     """Return a LoRA run by label scoring; `changes` are sections, merged into its own."""
     sections: dict[str, Any] = {
         "task": {"name": "sentiment", "labels": LABELS, "max_length": 64},

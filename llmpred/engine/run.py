@@ -16,7 +16,7 @@ from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import provenance, semantics
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.evaluate import predict
-from llmpred.engine.models import LoadedBases, free_memory
+from llmpred.engine.models import LoadedBases
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.methods import adapters
 from llmpred.spec.canonical import canonical_json
@@ -122,7 +122,6 @@ def execute(
     finally:
         if spec.method.adapter.kind == "full":
             bases.drop()  # its weights are no longer those of the base
-    free_memory()
 
     metrics: dict[str, float | None] = {}
     if predictions:

@@ -76,11 +76,9 @@ def checkpoints(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.glob("checkpoint-*"))
 
 
-@pytest.fixture(params=[causal, encoder], ids=["causal", "encoder"])
+@pytest.fixture(params=["causal", "encoder"])
 def spec(request: pytest.FixtureRequest, tiny_causal: Path, tiny_encoder: Path) -> RunSpec:
-    make = request.param
-    made: RunSpec = make(tiny_causal if make is causal else tiny_encoder)
-    return made
+    return causal(tiny_causal) if request.param == "causal" else encoder(tiny_encoder)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(spec: RunSpec, tmp_path: Path) -> None:
@@ -94,6 +92,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(spec: RunSpec, tmp_path: Pa
     assert resumed.record.wall_seconds["train"] > 0
 
 
+@pytest.mark.parametrize(
+    "spec", ["causal", pytest.param("encoder", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(spec: RunSpec, tmp_path: Path) -> None:
     whole = carry_out(spec, tmp_path / "whole", keep_adapter=True)
     folder = tmp_path / "parts"
