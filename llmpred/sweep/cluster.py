@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import sys
 import threading
@@ -48,11 +49,15 @@ def connected(address: str | None) -> Iterator[Any]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address and "RAY_AUTH_MODE" not in os.environ:
+        # A token of its own guards the private cluster. Left to itself Ray would keep one in the
+        # home folder, and a later `ray start` would then refuse `ray job submit` without it.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"logging_level": "WARNING", "log_to_driver": False}
     try:
         if address:

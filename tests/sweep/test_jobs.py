@@ -122,7 +122,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ports = [_free_port() for _ in range(3)]
     temporary = f"/tmp/lr{os.getpid()}"  # sockets need a short path
     monkeypatch.setenv("LLMPRED_STORAGE", str(tmp_path / "storage"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    # A token that Ray kept at home would guard this cluster, and the submission would need it.
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "no-token"))
     before = set(psutil.pids())
     ray = str(Path(sys.executable).with_name("ray"))
     head = subprocess.Popen(
