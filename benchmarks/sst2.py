@@ -4,8 +4,8 @@
 
 Runs SmolLM2-135M with label scoring (300 training sentences of SST-2, 20 steps of 16, 300 test
 sentences) and MiniLM with a LoRA classifier head on the same data, each as a space of its own, and
-prints scores, seconds and memory. Needs sst2_train.tsv and sst2_test.tsv with the columns `sentence`
-and `label`; without them it says so and ends.
+prints scores and seconds. Needs sst2_train.tsv and sst2_test.tsv with the columns `sentence` and
+`label`; without them it says so and ends.
 """
 
 from __future__ import annotations

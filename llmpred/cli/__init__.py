@@ -66,5 +66,6 @@ def run(command: Callable[[], object]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
             raise
-        complain(f"{error.strerror}: {error.filename or 'no file named'}. Free space or choose another --storage.")
+        where = error.filename or "no file named"
+        complain(f"{error.strerror}: {where}. Free space or choose another --storage.")
         sys.exit(EXIT_INPUT)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,7 +43,7 @@ def open_ledger(storage: str) -> Ledger:
     from llmpred.ledger import Ledger
     from llmpred.ledger import Storage as Root
 
-    return Ledger(Root(storage if "://" in storage else os.path.expanduser(storage)))
+    return Ledger(Root(storage if "://" in storage else Path(storage).expanduser()))
 
 
 def split(values: Iterable[str] | None) -> list[str]:
