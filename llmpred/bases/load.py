@@ -110,6 +110,11 @@ def load_model(
         )
     if quantization == "none":
         model = model.to(device)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Otherwise bitsandbytes repacks weights at the first evaluation on such a CPU, and not
+            # exactly: the next run on this base would be another.
+            module.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
     return model.eval()
 

@@ -205,6 +205,10 @@ def _base_problems(spec: RunSpec, base: Located) -> list[Problem]:
                 "Set it to classifier, or choose a causal base such as smollm2-135m.",
             )
         )
+    if spec.base.quantization != "none" and spec.trains and spec.method.adapter.kind == "none":
+        law = "a quantised base is trained by an adapter, but method.adapter.kind is `none`"
+        fix = "Take adapter.kind lora, or base.quantization none."
+        problems.append(Problem(law, "method.adapter.kind", fix))
     positions = base.config.get("max_position_embeddings") or base.config.get("n_positions")
     if isinstance(positions, int) and spec.task.max_length > positions:
         law = (
