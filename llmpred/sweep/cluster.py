@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,16 +72,17 @@ def connected(address: str | None) -> Iterator[Any]:
                 "run on this machine alone.",
             )
         ) from error
-    try:
-        if address:
-            yield ray
-        else:
-            with _leaving_when_the_node_dies():
+    with redirect_stdout(sys.stderr):  # Ray tells of dead workers there; stdout is for results
+        try:
+            if address:
                 yield ray
-    finally:
-        ray.shutdown()
-        if not address:
-            shutil.rmtree(started.address_info["session_dir"], ignore_errors=True)
+            else:
+                with _leaving_when_the_node_dies():
+                    yield ray
+        finally:
+            ray.shutdown()
+            if not address:
+                shutil.rmtree(started.address_info["session_dir"], ignore_errors=True)
 
 
 @contextmanager

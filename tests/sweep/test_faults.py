@@ -109,7 +109,8 @@ def test_a_signal_stops_at_a_step_and_says_how_to_resume(sweep: Any, number: int
     job = sweep.start()
     wait_until(lambda: sweep.executions() > WORKERS)  # so one has just begun
     before = sweep.records()
-    os.killpg(job.pid, number)  # a terminal sends it to the whole group
+    # A terminal sends Ctrl-C to the whole group.
+    os.killpg(job.pid, number) if number == signal.SIGINT else job.send_signal(number)
     _, err = job.communicate(timeout=60)
     assert job.returncode == 130, err
     assert "The same command resumes: --space space.yaml --storage" in err

@@ -122,10 +122,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ports = [_free_port() for _ in range(3)]
     temporary = f"/tmp/lr{os.getpid()}"  # sockets need a short path
     monkeypatch.setenv("LLMPRED_STORAGE", str(tmp_path / "storage"))
-    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    # A token that Ray kept at home would guard this cluster, and the submission would need it.
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # As on a machine where Ray never left a token at home; with one, both sides must know it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     before = set(psutil.pids())
     ray = str(Path(sys.executable).with_name("ray"))
     head = subprocess.Popen(
@@ -139,9 +138,11 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{ports[1]}"
     deadline = time.monotonic() + 120
-    while not _answers(ports[1]) and time.monotonic() < deadline:
-        time.sleep(0.5)
     try:
+        while not _answers(ports[1]):
+            assert head.poll() is None, "the head ended"
+            assert time.monotonic() < deadline, "the dashboard does not answer"
+            time.sleep(0.5)
         yield address
     finally:
         mine = [
@@ -149,8 +150,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             for process in psutil.process_iter(["pid", "cmdline"])
             if process.pid not in before and temporary in " ".join(process.info["cmdline"] or [])
         ]
-        family = [*psutil.Process(head.pid).children(recursive=True), *mine]
-        os.killpg(head.pid, signal.SIGTERM)
+        family = [*mine]
+        if head.poll() is None:
+            family += psutil.Process(head.pid).children(recursive=True)
+            os.killpg(head.pid, signal.SIGTERM)
         psutil.wait_procs(family, timeout=20)
         for process in family:
             if process.is_running():
