@@ -150,7 +150,7 @@ def _read_folder(path: str, stamps: tuple[tuple[str, int, int], ...]) -> Located
 @functools.lru_cache(maxsize=64)
 def _locate_hub(name: str, revision: str | None) -> Located:
     """Find a hub model in the local cache if it is all there, by the hub's metadata if not."""
-    from huggingface_hub import HfApi, get_safetensors_metadata, hf_hub_download
+    from huggingface_hub import HfApi
     from huggingface_hub import errors as hub_errors
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
@@ -160,8 +160,9 @@ def _locate_hub(name: str, revision: str | None) -> Located:
     local = _hub_snapshot(name, revision)
     if local is not None:
         return replace(_locate_folder(name, local), revision=local.name)
+    hub = HfApi()
     try:
-        info = HfApi().model_info(name, revision=revision, files_metadata=True)
+        info = hub.model_info(name, revision=revision, files_metadata=True)
         siblings = {file.rfilename: file for file in info.siblings or []}
         _check_files(siblings, name)
         hashes = {}
@@ -171,9 +172,9 @@ def _locate_hub(name: str, revision: str | None) -> Located:
             if lfs is not None:
                 hashes[file] = lfs.sha256
             else:  # small files carry a git hash there; their content is quickly read
-                small[file] = Path(hf_hub_download(name, file, revision=info.sha))
+                small[file] = Path(hub.hf_hub_download(name, file, revision=info.sha))
                 hashes[file] = _file_hash(small[file])
-        counts = get_safetensors_metadata(name, revision=info.sha).parameter_count
+        counts = hub.get_safetensors_metadata(name, revision=info.sha).parameter_count
     except RepositoryNotFoundError as error:
         law = f"the base `{name}` must be a model on the hub, but it is not there, or not public"
         fix = "Check the name. A private model needs your hub token in HF_TOKEN."
