@@ -195,10 +195,19 @@ def collect(
     idle = loaded.mode == "collect" and not planned.todo and not force
     tracker = None if no_tracking or idle else _tracker(loaded, planned, ledger)
 
-    def on_done(done: Done) -> None:
-        if tracker is not None and done.state in SCORED:
-            record = ledger.get(done.key)
+    def log(key: str) -> None:
+        if tracker is not None:
+            record = ledger.get(key)
             tracker.log_run(record, tracker.adapter_of(record))
+
+    def on_done(done: Done) -> None:
+        if done.state in SCORED:
+            log(done.key)
+
+    if tracker is not None and planned.paid:
+        tracker.load_logged()
+        for key in planned.paid:  # those whose driver was killed before it could log them
+            log(key)
 
     result: Collected | Searched
     if loaded.mode == "search":
