@@ -120,8 +120,11 @@ def load_model(
 
 
 def _hush() -> None:
-    """Keep transformers' progress bars and load reports out of a sweep's log; errors still show."""
-    from transformers.utils import logging
+    """Keep progress bars, load reports and notes on optional kernels out of a sweep's log."""
+    import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

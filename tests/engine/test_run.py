@@ -72,7 +72,8 @@ def test_the_order_of_runs_does_not_matter(
     assert losses(alone) == losses(forwards["classifier"])
 
 
-@pytest.mark.parametrize("name", ["scoring", pytest.param("classifier", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["scoring", "classifier"])
 def test_a_run_is_the_same_in_a_fresh_process(
     name: str, tiny_causal: Path, tiny_encoder: Path, tmp_path: Path
 ) -> None:
@@ -231,9 +232,18 @@ def wide_causal(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.mark.parametrize("quantization", ["nf4", "int8"])
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-@pytest.mark.parametrize("head", ["label_scoring", "causal_lm", "classifier"])
+@pytest.mark.parametrize(
+    ("quantization", "precision", "head"),
+    [
+        ("nf4", "bf16", "label_scoring"),
+        ("nf4", "fp32", "classifier"),
+        ("int8", "bf16", "causal_lm"),
+        pytest.param("nf4", "fp32", "causal_lm", marks=pytest.mark.slow),
+        pytest.param("nf4", "bf16", "classifier", marks=pytest.mark.slow),
+        pytest.param("int8", "fp32", "label_scoring", marks=pytest.mark.slow),
+        pytest.param("int8", "bf16", "classifier", marks=pytest.mark.slow),
+    ],
+)
 def test_quantised_bases_train_and_answer(
     quantization: str, precision: str, head: str, wide_causal: Path, tmp_path: Path
 ) -> None:
