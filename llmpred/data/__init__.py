@@ -1,6 +1,5 @@
 """Data: read sources into tables of examples, change them by recipes, name them by content."""
 
-from llmpred.data.cache import cache_root
 from llmpred.data.content import content_hash, holdout, sample, split_validation
 from llmpred.data.duplicates import DuplicateStats, duplicates
 from llmpred.data.fields import Example, Field
@@ -14,7 +13,6 @@ __all__ = [
     "Field",
     "Loaded",
     "apply_recipe",
-    "cache_root",
     "characters",
     "content_hash",
     "duplicates",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,11 +14,6 @@ from llmpred.errors import Problem, StorageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def cache_root() -> Path:
-    """Return the folder of what can be made again: LLMPRED_CACHE, or ~/.cache/llmpred."""
-    return Path(os.environ.get("LLMPRED_CACHE") or "~/.cache/llmpred").expanduser()
 
 
 def cached(folder: Path, name: str) -> tuple[pa.Table, dict[str, Any]] | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llmpred
-from llmpred.data.cache import cache_root, cached, store
+from llmpred.cache import cache_root
+from llmpred.data.cache import cached, store
 from llmpred.data.columns import convert, match_columns
 from llmpred.data.encodings import looks_garbled
 from llmpred.data.fields import Example, Field

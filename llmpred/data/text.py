@@ -56,7 +56,7 @@ def _segmenter() -> jieba.Tokenizer:
         warnings.simplefilter("ignore")
         import jieba
 
-    from llmpred.data.cache import cache_root
+    from llmpred.cache import cache_root
 
     jieba.setLogLevel(logging.CRITICAL)
     tokenizer = jieba.Tokenizer()
