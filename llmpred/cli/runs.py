@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import sys
 import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -196,17 +198,23 @@ def collect(
     tracker = None if no_tracking or idle else _tracker(loaded, planned, ledger)
 
     def log(key: str) -> None:
-        if tracker is not None:
+        if tracker is None:
+            return
+        try:
             record = ledger.get(key)
-            tracker.log_run(record, tracker.adapter_of(record))
+        except InputError as error:  # a storage in trouble must not end the sweep here
+            tracker.unlogged[key] = str(error)
+            return
+        keeps_all = record.spec is not None and record.spec.execution.keep == "all"
+        tracker.log_run(record, tracker.adapter_of(record) if keeps_all else None)
 
     def on_done(done: Done) -> None:
-        if done.state in SCORED:
+        if done.state in (*SCORED, "paid"):
             log(done.key)
 
     if tracker is not None and planned.paid:
         tracker.load_logged()
-        for key in planned.paid:  # those whose driver was killed before it could log them
+        for key in planned.paid - tracker.logged_keys():  # their driver was killed before it could
             log(key)
 
     result: Collected | Searched
@@ -228,7 +236,7 @@ def collect(
         tracker.end_sweep("KILLED" if result.interrupted else "FINISHED")
         untracked = tracker.summary()
     _prune_adapters(planned, ledger)
-    again = f"--space {space} --storage {storage}"
+    again = shlex.join([*(["python"] if sys.argv[0].endswith(".py") else []), *sys.argv])
     if isinstance(result, Searched):
         _report_search(loaded, ledger, result, untracked, again, json)
     else:
@@ -299,7 +307,9 @@ def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: 
         resolve(
             run.spec.model_copy(
                 update={
-                    "optim": run.spec.optim.model_copy(update={"epochs": None, "max_steps": 2}),
+                    "optim": run.spec.optim.model_copy(
+                        update={"epochs": None, "max_steps": 2, "warmup": 0.0}
+                    ),
                     "evaluation": run.spec.evaluation.model_copy(update={"limit": 8}),
                     "execution": run.spec.execution.model_copy(update={"keep": "none"}),
                 }
@@ -397,10 +407,12 @@ def _report(
     json: bool,
 ) -> None:
     """Say what was collected and what to do next; leave with 0 only if every run has an outcome."""
+    from llmpred.sweep.orders import FAILED
     from llmpred.sweep.progress import duration
 
     outcomes = {row["key"]: row for row in _outcomes(ledger)}
-    failed = {k: d for k, d in result.done.items() if k not in outcomes}
+    # A run that failed when it was forced still has its old outcome.
+    failed = {k: d for k, d in result.done.items() if k not in outcomes or d.state in FAILED}
     rows: list[dict[str, Any]] = [
         {
             "key": key,

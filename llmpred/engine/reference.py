@@ -82,6 +82,7 @@ def train(
     folder: Path,
     *,
     stop: Callable[[], str | None] = lambda: None,
+    saved: Callable[[], None] = lambda: None,
     report: Callable[[int, float], None] = lambda step, loss: None,
     report_at: Collection[int] = (),
 ) -> Trained:
@@ -99,6 +100,7 @@ def train(
         folder: for checkpoints; a sound one in it is continued from if `execution.resume` says so,
             all others in it are removed.
         stop: asked after each step; a reason stops the run after a checkpoint.
+        saved: called after each checkpoint; the last step makes one too.
         report: told the validation loss after the steps in `report_at`; what it raises ends the
             run at once. Reports never change the run.
         report_at: steps, counted from 1.
@@ -132,7 +134,7 @@ def train(
         activation_checkpointing=spec.execution.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
     )
-    watch = _Watch(stop)
+    watch = _Watch(stop, saved)
     trainer = _StepTrainer(
         model=model,
         args=arguments,
@@ -190,6 +192,9 @@ def micro_loss(
             logits = forward(model, base, [e.prompt for e in batch], None)
             labels = torch.tensor([e.label for e in batch], device=logits.device)
             return semantics.class_loss(logits, labels, count)
+        if spec.method.loss == "candidates":
+            scores = _candidate_scores(model, base, spec, batch)
+            return semantics.candidate_loss(scores, [e.label for e in batch], count)
         longest = max(len(e.target) for e in batch)
         # The last token of a target predicts nothing that is taught.
         logits = forward(model, base, [[*e.prompt, *e.target[:-1]] for e in batch], longest)
@@ -198,6 +203,28 @@ def micro_loss(
             device=logits.device,
         )
         return semantics.token_loss(logits, labels, count)
+
+
+def _candidate_scores(
+    model: nn.Module, base: LoadedBase, spec: RunSpec, batch: Sequence[Encoded]
+) -> list[torch.Tensor]:
+    """Return the scores of each example's candidates, up to a constant of the example."""
+    if all(len(ids) == 1 for e in batch for ids in e.candidates):
+        logits = forward(model, base, [e.prompt for e in batch], 1)[:, -1].float()
+        return [logits[i, [ids[0] for ids in e.candidates]] for i, e in enumerate(batch)]
+    rows = [(e.prompt, ids) for e in batch for ids in e.candidates]
+    longest = max(len(ids) for _, ids in rows)
+    logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in rows], longest).float()
+    places = [[0] * (longest - len(ids)) + ids for _, ids in rows]
+    wanted = torch.tensor(places, device=logits.device)[:, :, None]
+    logs = logits.gather(-1, wanted).squeeze(-1) - logits.logsumexp(-1)
+    totals = torch.stack(
+        [
+            row[longest - len(ids) :].sum() / (len(ids) if spec.method.length_normalization else 1)
+            for row, (_, ids) in zip(logs, rows, strict=True)
+        ]
+    )
+    return list(torch.split(totals, [len(e.candidates) for e in batch]))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -233,14 +260,16 @@ def _sha256(path: Path) -> str:
 
 
 def _loss_units(example: Encoded, spec: RunSpec) -> int:
-    return 1 if spec.method.head == "classifier" else len(example.target)
+    counted = spec.method.head == "classifier" or spec.method.loss == "candidates"
+    return 1 if counted else len(example.target)
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
     """Stops a run that was asked to stop, or whose loss is no longer a number."""
 
-    def __init__(self, stop: Callable[[], str | None]) -> None:
+    def __init__(self, stop: Callable[[], str | None], saved: Callable[[], None]) -> None:
         self.stop = stop
+        self.saved = saved
         self.reason: str | None = None
 
     def on_step_end(
@@ -250,6 +279,11 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         if self.reason and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True
+        if state.global_step == state.max_steps:
+            control.should_save = True  # should the evaluation fail, the training is not lost
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        self.saved()
 
     def on_log(
         self,

@@ -50,6 +50,7 @@ def execute(
     trained: Path | None = None,
     keep_adapter: bool = False,
     stop: Callable[[], str | None] = lambda: None,
+    saved: Callable[[], None] = lambda: None,
     report: Callable[[int, float], None] = lambda step, loss: None,
     report_at: Collection[int] = (),
 ) -> Outcome:
@@ -63,6 +64,7 @@ def execute(
         trained: a folder that `adapters.save` wrote for the same train_key: evaluate, do not train.
         keep_adapter: save the trained weights into `folder`/adapter, unless the run diverged.
         stop: asked after each optimizer step; a reason interrupts the run after a checkpoint.
+        saved: called after each checkpoint in `folder`; the last step makes one too.
         report: told the validation loss after the optimizer steps in `report_at`; what it raises
             ends the run.
         report_at: steps, counted from 1.
@@ -105,6 +107,7 @@ def execute(
                     validation,
                     folder,
                     stop=stop,
+                    saved=saved,
                     report=report,
                     report_at=report_at,
                 )

@@ -141,6 +141,26 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.
     return summed / count
 
 
+def candidate_loss(
+    scores: Sequence[torch.Tensor], labels: Sequence[int], count: int
+) -> torch.Tensor:
+    """Return a micro-batch's share of the mean cross-entropy among candidates.
+
+    Args:
+        scores: of each example's candidates, their log-probabilities up to a constant.
+        labels: which candidate is right.
+        count: examples in the whole global batch.
+    """
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    losses = [
+        F.cross_entropy(row, torch.tensor(label, device=row.device))
+        for row, label in zip(scores, labels, strict=True)
+    ]
+    return torch.stack(losses).sum() / count
+
+
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
     """Return a micro-batch's share of the mean cross-entropy over the global batch.
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmpred.ledger.ledger import Finding as Finding
     from llmpred.ledger.ledger import Ledger as Ledger
     from llmpred.ledger.record import RunRecord as RunRecord
+    from llmpred.ledger.storage import DamagedFolder as DamagedFolder
     from llmpred.ledger.storage import Storage as Storage
     from llmpred.ledger.storage import safe_name as safe_name
 
@@ -33,7 +34,7 @@ _HOMES = {
     "exchange": "Imported export import_table",
     "ledger": "AlreadyRecorded Compaction Finding Ledger",
     "record": "RunRecord",
-    "storage": "Storage safe_name",
+    "storage": "DamagedFolder Storage safe_name",
 }
 
 

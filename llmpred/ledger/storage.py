@@ -60,6 +60,10 @@ def checked(path: str) -> str:
     )
 
 
+class DamagedFolder(StorageError):  # noqa: N818 callers expect it and make the folder again
+    """A kept folder is not what was put."""
+
+
 class Storage:
     """A folder or bucket that runs are kept in.
 
@@ -183,7 +187,8 @@ class Storage:
 
         Raises:
             FileNotFoundError: if there is no whole folder at `path`.
-            StorageError: if a file of it is absent or not what was put.
+            DamagedFolder: if a file of it is not what was put.
+            StorageError: if it cannot be read.
         """
         manifest: dict[str, str] = json.loads(self.read_bytes(f"{path}/{MANIFEST}"))
         for name, expected in manifest.items():
@@ -192,7 +197,7 @@ class Storage:
             with self._errors("read", f"{path}/{name}"):
                 self._store.download(f"{path}/{name}", target)
             if _sha256(target) != expected:
-                raise StorageError(
+                raise DamagedFolder(
                     Problem(
                         f"A kept file must be what was put, but {name} has another hash",
                         f"{self.root}, {path}",

@@ -27,6 +27,13 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"({quantization.upper()} with full fine-tuning)",
             "Take adapter.kind `lora`, or quantization `none`.",
         )
+    if run.method.loss == "candidates" and run.method.head != "label_scoring":
+        yield (
+            ("method", "loss"),
+            f"`loss: candidates` belongs to head `label_scoring`, but the head is "
+            f"`{run.method.head}`",
+            "Remove it, or take head `label_scoring`.",
+        )
     if run.method.length_normalization and run.method.head != "label_scoring":
         yield (
             ("method", "length_normalization"),

@@ -214,12 +214,16 @@ class MethodSpec(Frozen):
         head: `causal_lm` generates text, `label_scoring` compares the log-probability of the
             candidate answers, `classifier` is a linear layer on the pooled states.
         adapter: what is trained inside the base.
+        loss: None is the usual one, cross-entropy of the target's tokens or of the class;
+            `candidates` is cross-entropy among the candidates' scores, so that training sharpens
+            the very comparison that label scoring makes (label scoring only).
         length_normalization: divide a candidate's log-probability by its length in tokens
             (label scoring only).
     """
 
     head: Literal["causal_lm", "label_scoring", "classifier"]
     adapter: AdapterSpec = Field(default_factory=AdapterSpec)
+    loss: Literal["candidates"] | None = None
     length_normalization: bool | None = None
 
 

@@ -182,6 +182,8 @@ def fit(
                 name=orders.sweep,
                 storage_path=scratch,
                 verbose=0,
+                # Its place would have to be one that all nodes see; the ledger keeps what matters.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[tell(lambda result: take(Done(**result["run"])))],
                 failure_config=tune.FailureConfig(max_failures=DEATHS * max(map(len, packed))),
             ),

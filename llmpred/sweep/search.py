@@ -229,6 +229,8 @@ def fit(
                 name=f"{orders.sweep}-{place}",
                 storage_path=scratch,
                 verbose=0,
+                # Its place would have to be one that all nodes see; the ledger keeps what matters.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[tell(hear)],
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
             ),

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmpred.bases import fetch
+from llmpred.bases.registry import KNOWN
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine.models import LoadedBases, OutOfMemory
 from llmpred.engine.provenance import collect
 from llmpred.engine.reference import Interrupted
 from llmpred.engine.run import Outcome, execute
 from llmpred.errors import LlmpredError, StorageError
-from llmpred.ledger import AlreadyRecorded, Heartbeat, Ledger, claims
+from llmpred.ledger import AlreadyRecorded, DamagedFolder, Heartbeat, Ledger, claims
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.sweep.orders import DEATHS, Done, Orders, State
 
@@ -131,6 +133,8 @@ def _run_and_record(
     storage = ledger.storage
     place = f"checkpoints/{run.key}"
     kept = f"adapters/{run.train_key}"
+    if run.spec.base.name in KNOWN:
+        fetch.add(run.spec.base.name)  # the driver brought it to its own node only
     local = storage.local_path(place)
     with tempfile.TemporaryDirectory(prefix="llmpred-") as scratch:
         folder = local or Path(scratch) / "run"
@@ -149,15 +153,13 @@ def _run_and_record(
                 trained=trained,
                 keep_adapter=run.spec.execution.keep != "none" and trained is None,
                 stop=stop,
+                saved=lambda: None if local else storage.put_folder(folder, place),
                 report=reports.tell,
                 report_at=reports.at,
             )
         except Stopped:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        finally:
-            if local is None and any(folder.glob("checkpoint-*")):
-                storage.put_folder(folder, place)
         record = _with_weights(outcome, trained, kept)
         if outcome.adapter is not None:
             facts = record.model_dump(
@@ -179,6 +181,10 @@ def _fetched(ledger: Ledger, place: str, folder: Path) -> Path | None:
         return ledger.storage.get_folder(place, folder)
     except FileNotFoundError:
         return None
+    except DamagedFolder:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return None  # it is made again, and put in the place of the damaged one
 
 
 def _with_weights(outcome: Outcome, trained: Path | None, kept: str) -> RunRecord:

@@ -102,6 +102,10 @@ class Tracker:
             self.unlogged.pop(record.key, None)
             return outcome
 
+    def logged_keys(self) -> set[str]:
+        """Return the keys of the runs known to be logged; `load_logged` asks for all of them."""
+        return {name.partition(".")[0] for name in self._done}
+
     def load_logged(self) -> None:
         """Read the names of all logged runs at once, which pays when there are many to compare."""
         with self._lock:

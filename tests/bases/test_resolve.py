@@ -108,6 +108,7 @@ DECIDED: dict[str, tuple[str, Any]] = {
     "method.adapter.dropout": ("train", 0.1),
     "method.adapter.target_modules": ("train", ["q_proj"]),
     "method.adapter.use_rslora": ("train", True),
+    "method.loss": ("train", "candidates"),
     "method.length_normalization": ("train", True),
     "optim.name": ("elsewhere", None),  # needs a GPU
     "optim.lr": ("train", 2e-3),

@@ -55,6 +55,36 @@ def test_the_loss_is_that_of_the_target_tokens_alone(
     assert losses(carry_out(spec, tmp_path)) == pytest.approx([by_hand], abs=1e-5)
 
 
+@pytest.mark.parametrize("word", ["positive", "really very positive"])
+@pytest.mark.parametrize("normalized", [None, True])
+def test_the_loss_among_candidates_is_cross_entropy_of_their_scores(
+    word: str, normalized: bool | None, tiny_causal: Path, tmp_path: Path
+) -> None:
+    """The first loss is the untouched base's, each candidate scored by itself."""
+    spec = run_spec(
+        tiny_causal,
+        method={"loss": "candidates", "length_normalization": normalized},
+        task={"labels": {"negative": "negative", "positive": word}},
+        optim={"max_steps": 1},
+    )
+    base = loaded(spec)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_causal).eval()
+    by_hand = []
+    for example in first_batch(spec, encoded(spec, base, training=True)):
+        scores = []
+        for ids in example.candidates:
+            with torch.no_grad():
+                logits = plain(input_ids=torch.tensor([example.prompt + ids])).logits[0]
+            logs = torch.log_softmax(logits.double(), -1)
+            start = len(example.prompt) - 1
+            score = sum(float(logs[start + i, token]) for i, token in enumerate(ids))
+            scores.append(score / (len(ids) if normalized else 1))
+        by_hand.append(-float(torch.tensor(scores).log_softmax(0)[example.label]))
+    assert losses(carry_out(spec, tmp_path)) == pytest.approx(
+        [sum(by_hand) / len(by_hand)], abs=1e-5
+    )
+
+
 def test_one_step_is_adamw_with_clipping_at_the_schedules_rate(
     tiny_causal: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +126,9 @@ def test_one_step_is_adamw_with_clipping_at_the_schedules_rate(
         assert step == pytest.approx(reference_step, rel=1e-3)
 
 
-@pytest.mark.parametrize("method", [{"head": "label_scoring"}, GENERATION, CLASSIFIER])
+@pytest.mark.parametrize(
+    "method", [{"head": "label_scoring"}, {"loss": "candidates"}, GENERATION, CLASSIFIER]
+)
 def test_micro_batches_do_not_change_the_run(
     method: dict[str, Any], tiny_causal: Path, tmp_path: Path
 ) -> None:

@@ -185,9 +185,22 @@ def test_the_last_checkpoints_are_kept(keep: int, tiny_causal: Path, tmp_path: P
     assert checkpoints(tmp_path) == [f"checkpoint-{i}" for i in range(8 - keep, 8)]
 
 
-def test_without_checkpoints_none_is_written(tiny_causal: Path, tmp_path: Path) -> None:
-    carry_out(causal(tiny_causal, checkpoints={}), tmp_path)
-    assert checkpoints(tmp_path) == []
+def test_a_training_is_kept_until_its_evaluation_is_done(
+    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends a run after its last step, it is not trained again."""
+    spec = causal(tiny_causal, checkpoints={})
+    whole = carry_out(spec, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("llmpred.engine.run.predict", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            carry_out(spec, tmp_path / "parts")
+    assert checkpoints(tmp_path / "parts") == ["checkpoint-7"]
+    asked: list[int] = []
+    again = carry_out(spec, tmp_path / "parts", stop=lambda: asked.append(1))
+    assert asked == []
+    assert losses(again) == losses(whole)
+    assert again.predictions.equals(whole.predictions)
 
 
 def test_resume_none_starts_over(tiny_causal: Path, tmp_path: Path) -> None:

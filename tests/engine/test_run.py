@@ -205,13 +205,14 @@ def test_kept_weights_score_the_same_without_training(
 
 
 def test_bf16_is_near_fp32(tiny_causal: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    for spec in (
+    specs = (
         run_spec(tiny_causal, optim={"lr": 1e-2}),
         run_spec(tiny_encoder, method={"head": "classifier", "adapter": lora()}),
         run_spec(tiny_causal, method={"adapter": {"kind": "full"}}),
-    ):
+    )
+    for i, spec in enumerate(specs):
         low = spec.model_copy(update={"optim": spec.optim.model_copy(update={"precision": "bf16"})})
-        full, half = carry_out(spec, tmp_path / "a"), carry_out(low, tmp_path / "b")
+        full, half = carry_out(spec, tmp_path / f"a{i}"), carry_out(low, tmp_path / f"b{i}")
         assert losses(half) == pytest.approx(losses(full), rel=2e-2)
         assert losses(half) != losses(full)
 
