@@ -128,6 +128,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     # As on a machine where Ray never left a token at home; with one, both sides must know it.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # A job's `python` is looked up by the cluster, as in a shell with the environment activated.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     before = set(psutil.pids())
     ray = str(Path(sys.executable).with_name("ray"))
     head = subprocess.Popen(
@@ -191,7 +193,6 @@ def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=400,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         check=False,
     )
 
