@@ -93,6 +93,7 @@ def test_golden_run(write) -> None:
                 "target_modules": "attention",
                 "use_rslora": None,
             },
+            "loss": None,
             "length_normalization": None,
         },
         "optim": {
