@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPACE = """
 name: {name}
 sampler: grid
+seeds: [0, 1]
 task: {{name: sentiment, language: en, labels: {{0: negative, 1: positive}}, max_length: 128}}
 datasets:
   - name: sst2
