@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -235,7 +235,8 @@ def collect(
     if tracker is not None:
         tracker.end_sweep("KILLED" if result.interrupted else "FINISHED")
         untracked = tracker.summary()
-    _prune_adapters(planned, ledger)
+    tried = (t.key for t in result.trials) if isinstance(result, Searched) else planned.runs
+    _prune_adapters(planned, tried, ledger)
     again = shlex.join([*(["python"] if sys.argv[0].endswith(".py") else []), *sys.argv])
     if isinstance(result, Searched):
         _report_search(loaded, ledger, result, untracked, again, json)
@@ -368,22 +369,28 @@ def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: 
         raise typer.Exit(EXIT_FAILED)
 
 
-def _prune_adapters(planned: Plan, ledger: Ledger) -> None:
-    """With `keep: best`, delete all adapters but the best of each task, dataset and base."""
-    mine = [
-        run
-        for run in planned.runs.values()
-        if run.spec.execution.keep == "best" and run.spec.trains
-    ]
-    scores = {row["key"]: row["accuracy_r"] for row in _outcomes(ledger)} if mine else {}
+def _prune_adapters(planned: Plan, tried: Iterable[str], ledger: Ledger) -> None:
+    """With `keep: best`, leave only the adapter of the best run of each task, dataset and base.
+
+    What runs with `keep: all` kept stays as well.
+    """
+    if not any(run.spec.execution.keep == "best" for run in planned.runs.values()):
+        return
+    recorded = ledger.keys()
+    records = [ledger.get(key) for key in dict.fromkeys(tried) if key in recorded]
+    kept: set[str] = set()
     best: dict[tuple[str, str, str], tuple[float, str]] = {}
-    for run in mine:
-        if run.key in scores:
-            group = (run.spec.task.name, run.dataset, run.base)
-            score = scores[run.key] if scores[run.key] is not None else -1.0
-            best[group] = max(best.get(group, (-2.0, "")), (score, run.train_key))
-    kept = {train_key for _, train_key in best.values()}
-    for train_key in {run.train_key for run in mine if run.key in scores} - kept:
+    for record in records:
+        assert record.spec is not None  # a run of this project, not an imported row
+        if record.adapter is None:
+            continue
+        if record.spec.execution.keep == "all":
+            kept.add(record.train_key)
+        group = (record.spec.task.name, record.dataset, record.base)
+        score = -1.0 if record.accuracy_r is None else record.accuracy_r
+        best[group] = max(best.get(group, (-2.0, "")), (score, record.train_key))
+    kept |= {train_key for _, train_key in best.values()}
+    for train_key in {record.train_key for record in records if record.adapter} - kept:
         ledger.storage.delete_folder(f"adapters/{train_key}")
 
 

@@ -6,13 +6,21 @@ candidate pass the language-model head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from llmpred.engine.encoding import Encoded, encode
-from llmpred.engine.models import LoadedBase, autocast, forward, in_batches, pad
+from llmpred.engine.models import (
+    LoadedBase,
+    autocast,
+    continuation_logprobs,
+    forward,
+    in_batches,
+    next_token_logprobs,
+    pad,
+)
 from llmpred.spec.run import RunSpec
 from llmpred.tasks.base import Prediction, Task, candidate_lengths
 from llmpred.tasks.prepare import Examples
@@ -22,12 +30,20 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: nn.Module, base: LoadedBase, task: Task, spec: RunSpec, table: pa.Table
+    model: nn.Module,
+    base: LoadedBase,
+    task: Task,
+    spec: RunSpec,
+    table: pa.Table,
+    stop: Callable[[], str | None] = lambda: None,
 ) -> tuple[list[Prediction], int]:
     """Answer every example of `table`.
 
     Returns:
         The predictions in the table's order, and how many inputs were truncated.
+
+    Raises:
+        Interrupted: when `stop`, asked before each batch, gave a reason.
     """
     import torch
 
@@ -38,11 +54,11 @@ def predict(
     model.eval()
     with torch.inference_mode(), autocast(spec.optim.precision, base.device):
         if spec.method.head == "causal_lm":
-            texts = _generate(model, base, spec, ordered)
+            texts = _generate(model, base, spec, ordered, stop)
             answers = dict(zip(order, texts, strict=True))
         else:
             scorer = _class_scores if spec.method.head == "classifier" else _candidate_scores
-            scores = dict(zip(order, scorer(model, base, spec, ordered), strict=True))
+            scores = dict(zip(order, scorer(model, base, spec, ordered, stop), strict=True))
     predictions = []
     for i, example in enumerate(examples):
         identity = str(example.get("id", i))
@@ -67,7 +83,11 @@ def predict(
 
 
 def _class_scores(
-    model: nn.Module, base: LoadedBase, spec: RunSpec, encoded: Sequence[Encoded]
+    model: nn.Module,
+    base: LoadedBase,
+    spec: RunSpec,
+    encoded: Sequence[Encoded],
+    stop: Callable[[], str | None],
 ) -> list[tuple[float, ...]]:
     """Return log-probabilities of all classes for each example."""
     import torch
@@ -76,43 +96,35 @@ def _class_scores(
         logits = forward(model, base, [e.prompt for e in batch], None)
         return [tuple(row) for row in torch.log_softmax(logits.float(), -1).tolist()]
 
-    return list(in_batches(encoded, spec.execution.eval_batch, run))
+    return list(in_batches(encoded, spec.execution.eval_batch, run, stop))
 
 
 def _candidate_scores(
-    model: nn.Module, base: LoadedBase, spec: RunSpec, encoded: Sequence[Encoded]
+    model: nn.Module,
+    base: LoadedBase,
+    spec: RunSpec,
+    encoded: Sequence[Encoded],
+    stop: Callable[[], str | None],
 ) -> list[tuple[float, ...]]:
     """Return the log-probability of each candidate given the prompt, summed over its tokens.
 
     Where all candidates are single tokens, one pass over the prompt scores them all; otherwise each
     candidate is a row of its own. `length_normalization` divides by the candidate's tokens.
     """
-    import torch
-
-    def run_single(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
-        logits = forward(model, base, [e.prompt for e in batch], 1)[:, -1].float()
-        logs = torch.log_softmax(logits, -1)
-        return [
-            tuple(logs[i, [ids[0] for ids in e.candidates]].tolist()) for i, e in enumerate(batch)
-        ]
-
-    def run_rows(batch: Sequence[tuple[list[int], list[int]]]) -> Sequence[float]:
-        longest = max(len(ids) for _, ids in batch)
-        # The last token of a candidate predicts nothing that is asked for.
-        logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in batch], longest).float()
-        places = [ids[:1] * (longest - len(ids)) + ids for _, ids in batch]
-        wanted = torch.tensor(places, device=logits.device)[:, :, None]
-        logs = logits.gather(-1, wanted).squeeze(-1) - logits.logsumexp(-1)
-        return [
-            float(row[longest - len(ids) :].sum())
-            for row, (_, ids) in zip(logs, batch, strict=True)
-        ]
-
     size = spec.execution.eval_batch
     if all(len(ids) == 1 for e in encoded for ids in e.candidates):
-        return list(in_batches(encoded, size, run_single))
+
+        def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
+            logs = next_token_logprobs(model, base, [e.prompt for e in batch])
+            return [
+                tuple(logs[i, [c[0] for c in e.candidates]].tolist()) for i, e in enumerate(batch)
+            ]
+
+        return list(in_batches(encoded, size, run, stop))
     flat = [(e.prompt, ids) for e in encoded for ids in e.candidates]
-    totals = in_batches(flat, size, run_rows)
+    totals = in_batches(
+        flat, size, lambda rows: continuation_logprobs(model, base, rows).tolist(), stop
+    )
     scores = []
     for e in encoded:
         row = [next(totals) for _ in e.candidates]
@@ -123,7 +135,11 @@ def _candidate_scores(
 
 
 def _generate(
-    model: nn.Module, base: LoadedBase, spec: RunSpec, encoded: Sequence[Encoded]
+    model: nn.Module,
+    base: LoadedBase,
+    spec: RunSpec,
+    encoded: Sequence[Encoded],
+    stop: Callable[[], str | None],
 ) -> list[str]:
     """Return greedy continuations, the sampling settings that a base may bring left aside."""
     from transformers import GenerationConfig
@@ -148,4 +164,4 @@ def _generate(
         texts: list[str] = tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         return texts
 
-    return list(in_batches(encoded, spec.execution.eval_batch, run))
+    return list(in_batches(encoded, spec.execution.eval_batch, run, stop))

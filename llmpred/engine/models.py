@@ -21,6 +21,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Interrupted(LlmpredError):  # noqa: N818  (it did as it was asked)
+    """A run was asked to stop; what it has done stays for the next time."""
+
+
 class OutOfMemory(LlmpredError):  # noqa: N818  (a state of the machine, no mistake)
     """The device's memory does not hold one example."""
 
@@ -160,6 +164,34 @@ def forward(
     return logits
 
 
+def next_token_logprobs(
+    model: torch.nn.Module, base: LoadedBase, prompts: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Return the log-probabilities [prompts, vocabulary] of the token after each prompt."""
+    import torch
+
+    return torch.log_softmax(forward(model, base, prompts, 1)[:, -1].float(), -1)
+
+
+def continuation_logprobs(
+    model: torch.nn.Module, base: LoadedBase, rows: Sequence[tuple[list[int], list[int]]]
+) -> torch.Tensor:
+    """Return log p(continuation | prompt), summed over its tokens, of (prompt, continuation) rows.
+
+    Differentiable: scoring reads it and `loss: candidates` trains on it.
+    """
+    import torch
+
+    longest = max(len(ids) for _, ids in rows)
+    # The last token of a continuation predicts nothing that is asked for.
+    logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in rows], longest).float()
+    places = pad([ids for _, ids in rows], 0, "left", logits.device)
+    logs = logits.gather(-1, places[:, :, None]).squeeze(-1) - logits.logsumexp(-1)
+    lengths = torch.tensor([[len(ids)] for _, ids in rows], device=logits.device)
+    real = torch.arange(longest, 0, -1, device=logits.device) <= lengths
+    return logs.where(real, 0.0).sum(-1)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU."""
     import torch
@@ -171,15 +203,21 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_batches(
-    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Sequence[Result]]
+    items: Sequence[Item],
+    size: int,
+    run: Callable[[Sequence[Item]], Sequence[Result]],
+    stop: Callable[[], str | None] = lambda: None,
 ) -> Iterator[Result]:
     """Apply `run` to batches of `items` in order; on out-of-memory halve the batch and go on.
 
     Raises:
+        Interrupted: when `stop`, asked before each batch, gave a reason.
         OutOfMemory: when a single item does not fit.
     """
     start = 0
     while start < len(items):
+        if reason := stop():
+            raise Interrupted(reason)
         try:
             results = run(items[start : start + size])
         except Exception as error:

@@ -31,15 +31,17 @@ from transformers.trainer_callback import PrinterCallback
 from llmpred.engine import semantics
 from llmpred.engine.encoding import Encoded
 from llmpred.engine.models import (
+    Interrupted,
     LoadedBase,
     OutOfMemory,
     autocast,
+    continuation_logprobs,
     forward,
     free_memory,
     in_batches,
     is_out_of_memory,
+    next_token_logprobs,
 )
-from llmpred.errors import LlmpredError
 from llmpred.methods.adapters import load_trainable, trainable
 from llmpred.spec.run import RunSpec
 
@@ -52,10 +54,6 @@ WEIGHTS = "trainable.safetensors"
 BEST = "best.safetensors"  # the weights of the lowest validation loss so far
 PROGRESS = "progress.json"  # what the Trainer does not keep: that loss, seconds, micro-batch
 LOOKS = 10  # how often a run looks at its validation loss
-
-
-class Interrupted(LlmpredError):  # noqa: N818  (it did as it was asked)
-    """A run was asked to stop; its state is in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -208,22 +206,14 @@ def micro_loss(
 def _candidate_scores(
     model: nn.Module, base: LoadedBase, spec: RunSpec, batch: Sequence[Encoded]
 ) -> list[torch.Tensor]:
-    """Return the scores of each example's candidates, up to a constant of the example."""
+    """Return the scores of each example's candidates, each a vector that carries gradients."""
     if all(len(ids) == 1 for e in batch for ids in e.candidates):
-        logits = forward(model, base, [e.prompt for e in batch], 1)[:, -1].float()
-        return [logits[i, [ids[0] for ids in e.candidates]] for i, e in enumerate(batch)]
+        logs = next_token_logprobs(model, base, [e.prompt for e in batch])
+        return [logs[i, [ids[0] for ids in e.candidates]] for i, e in enumerate(batch)]
     rows = [(e.prompt, ids) for e in batch for ids in e.candidates]
-    longest = max(len(ids) for _, ids in rows)
-    logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in rows], longest).float()
-    places = [[0] * (longest - len(ids)) + ids for _, ids in rows]
-    wanted = torch.tensor(places, device=logits.device)[:, :, None]
-    logs = logits.gather(-1, wanted).squeeze(-1) - logits.logsumexp(-1)
-    totals = torch.stack(
-        [
-            row[longest - len(ids) :].sum() / (len(ids) if spec.method.length_normalization else 1)
-            for row, (_, ids) in zip(logs, rows, strict=True)
-        ]
-    )
+    totals = continuation_logprobs(model, base, rows)
+    if spec.method.length_normalization:
+        totals = totals / totals.new_tensor([len(ids) for _, ids in rows])
     return list(torch.split(totals, [len(e.candidates) for e in batch]))
 
 

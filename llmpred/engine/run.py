@@ -63,7 +63,8 @@ def execute(
         cache: where prepared data is kept.
         trained: a folder that `adapters.save` wrote for the same train_key: evaluate, do not train.
         keep_adapter: save the trained weights into `folder`/adapter, unless the run diverged.
-        stop: asked after each optimizer step; a reason interrupts the run after a checkpoint.
+        stop: asked after each optimizer step and each batch of the evaluation; a reason interrupts
+            the run, after a checkpoint.
         saved: called after each checkpoint in `folder`; the last step makes one too.
         report: told the validation loss after the optimizer steps in `report_at`; what it raises
             ends the run.
@@ -115,7 +116,9 @@ def execute(
                 tokens = _count_tokens(train, spec, len(curve))
             if all(map(semantics.finite, curve)):
                 with _timed(seconds, "evaluate"):
-                    predictions, truncated = predict(model, base, task, spec, prepared.evaluation)
+                    predictions, truncated = predict(
+                        model, base, task, spec, prepared.evaluation, stop
+                    )
                 counts["evaluation_truncated"] = truncated
             status: Status = "diverged" if semantics.diverged(curve) else "ok"
             if keep_adapter and spec.trains and status == "ok":

@@ -203,7 +203,7 @@ def _wait_for_others(
     progress.say(f"waiting for {len(runs)} runs that another collector is working on")
     left = list(runs)
     while left and not asked():
-        recorded = ledger.keys()
+        recorded = ledger.keys() - orders.supersede  # those are to be run again, not awaited
         for run in left:
             if run.key in recorded:
                 take(Done(run.key, "paid", message="by another collector"))

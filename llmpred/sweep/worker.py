@@ -15,9 +15,8 @@ from typing import Any
 from llmpred.bases import fetch
 from llmpred.bases.registry import KNOWN
 from llmpred.bases.resolve import ResolvedSpec
-from llmpred.engine.models import LoadedBases, OutOfMemory
+from llmpred.engine.models import Interrupted, LoadedBases, OutOfMemory
 from llmpred.engine.provenance import collect
-from llmpred.engine.reference import Interrupted
 from llmpred.engine.run import Outcome, execute
 from llmpred.errors import LlmpredError, StorageError
 from llmpred.ledger import AlreadyRecorded, DamagedFolder, Heartbeat, Ledger, claims
@@ -100,6 +99,7 @@ def _work(
         try:
             record = _run_and_record(run, ledger, bases, orders, reports, stop, again)
         except AlreadyRecorded:
+            ledger.storage.delete_folder(f"checkpoints/{key}")
             return Done(key, "lost", seconds=time.time() - started)
         except StorageError:
             raise

@@ -1,20 +1,3 @@
-import gc
-from collections.abc import Iterator
+from tests.quick import quick
 
-import pytest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick() -> Iterator[None]:
-    """Tiny models are no work to share, and every run collects garbage among all modules."""
-    import peft  # noqa: F401
-    import torch
-    import transformers.trainer  # noqa: F401
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(threads)
+__all__ = ["quick"]

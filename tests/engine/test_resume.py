@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from llmpred.engine import reference
+from llmpred.engine.models import Interrupted
 from llmpred.engine.run import Outcome
 from llmpred.spec.run import RunSpec
 from tests.conftest import ROOT
@@ -54,7 +55,7 @@ def after(steps: int) -> Callable[[], str | None]:
 
 
 def interrupted(spec: RunSpec, folder: Path, steps: int) -> None:
-    with pytest.raises(reference.Interrupted, match="enough for today"):
+    with pytest.raises(Interrupted, match="enough for today"):
         carry_out(spec, folder, stop=after(steps))
 
 
@@ -120,10 +121,31 @@ def test_a_run_that_died_in_its_evaluation_trains_no_step_again(
     whole = carry_out(spec, tmp_path, keep_adapter=True)
     assert whole.adapter is not None
     whole.adapter.rename(tmp_path / "first")
-    asked: list[int] = []
-    again = carry_out(spec, tmp_path, keep_adapter=True, stop=lambda: asked.append(1))
-    assert asked == []
+    saves: list[int] = []
+    again = carry_out(spec, tmp_path, keep_adapter=True, saved=lambda: saves.append(1))
+    assert saves == []
     same(Outcome(whole.record, whole.predictions, tmp_path / "first"), again)
+
+
+def test_a_stop_in_the_evaluation_costs_no_training(tiny_causal: Path, tmp_path: Path) -> None:
+    spec = causal(tiny_causal)
+    saves: list[int] = []
+
+    def save() -> None:
+        saves.append(1)
+
+    whole = carry_out(spec, tmp_path / "whole", saved=save)
+    all_saves = len(saves)
+    saves.clear()
+
+    def stop() -> str | None:
+        return "enough for today" if len(saves) == all_saves else None
+
+    with pytest.raises(Interrupted, match="enough for today"):
+        carry_out(spec, tmp_path / "run", saved=save, stop=stop)
+    again = carry_out(spec, tmp_path / "run", saved=save)
+    assert len(saves) == all_saves
+    assert again.predictions.equals(whole.predictions)
 
 
 def damaged_bytes(checkpoint: Path) -> None:
