@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from llmpred.bases.registry import KNOWN
 from llmpred.data.recipes import STEPS
-from llmpred.data.synthetic.reviews import reviews
+from llmpred.data.synthetic.options import OPTIONS
 from llmpred.spec import run
 from llmpred.spec.space import SearchSpec, SpaceHeader
 from llmpred.tasks.registry import BUILT_IN
@@ -108,12 +108,13 @@ def of_task_fields() -> str:
     return table(("task", "field", "value", "columns taken for it"), rows)
 
 
-def of_reviews() -> str:
-    """Return the table of the options of `synthetic:reviews`."""
-    meanings = entries(reviews.__doc__, "Args")
-    defaults = reviews.__kwdefaults__ or {}
-    rows = [(f"`{name}`", f"`{value}`", meanings[name]) for name, value in defaults.items()]
-    return table(("option", "default", "meaning"), rows)
+def of_synthetic() -> str:
+    """Return the table of the options of synthetic sources."""
+    rows = [
+        (f"`{name}`", f"`{option.default}`", option.law, option.meaning)
+        for name, option in OPTIONS.items()
+    ]
+    return table(("option", "default", "value", "meaning"), rows)
 
 
 def of_bases() -> str:
@@ -134,7 +135,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "source": lambda: of_model(run.SourceSpec),
     "dataset": lambda: of_model(run.DatasetSpec),
     "recipes": of_recipes,
-    "reviews": of_reviews,
+    "synthetic": of_synthetic,
     "base": lambda: of_model(run.BaseSpec),
     "bases": of_bases,
     "method": lambda: of_model(run.MethodSpec),

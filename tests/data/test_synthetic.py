@@ -4,7 +4,7 @@ from llmpred.data import content_hash
 from llmpred.data.synthetic import generate
 from llmpred.errors import DataError
 
-PINS = {"en": "bfdafd0ab32ffe52", "zh": "0dee3a99241f3144"}
+PINS = {"en": "cc0377e05d8abb28", "zh": "c68d2b4c3f1a9619"}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -13,7 +13,7 @@ def test_reviews_are_learnable_but_not_by_words_alone(language):
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    rows = {p: generate("reviews", {"language": language, "part": p}) for p in ("train", "test")}
+    rows = {p: generate("sentiment", {"language": language, "part": p}) for p in ("train", "test")}
     texts = {p: [row["text"] for row in rows[p]] for p in rows}
     labels = {p: [row["label"] for row in rows[p]] for p in rows}
     grams = {"en": ("word", (1, 2)), "zh": ("char", (1, 3))}[language]
@@ -27,24 +27,17 @@ def test_reviews_are_learnable_but_not_by_words_alone(language):
 
 @pytest.mark.parametrize("language", PINS)
 def test_reviews_are_the_same_everywhere(read, language):
-    loaded = read("synthetic:reviews", options={"n": 50, "seed": 3, "language": language})
+    loaded = read("synthetic:sentiment", options={"n": 50, "seed": 3, "language": language})
     assert content_hash(loaded.table)[:16] == PINS[language]
-    other = read("synthetic:reviews", options={"n": 50, "seed": 4, "language": language})
+    other = read("synthetic:sentiment", options={"n": 50, "seed": 4, "language": language})
     assert content_hash(other.table)[:16] != PINS[language]
-
-
-def test_label_noise_changes_labels_alone():
-    clean, noisy = (generate("reviews", {"n": 400, "label_noise": x}) for x in (0.0, 0.25))
-    assert [row["text"] for row in clean] == [row["text"] for row in noisy]
-    turned = sum(a["label"] != b["label"] for a, b in zip(clean, noisy, strict=True))
-    assert 70 <= turned <= 130
 
 
 def test_bad_options(read):
     with pytest.raises(DataError) as caught:
-        read("synthetic:reviews", options={"n": 0, "language": "fr", "part": "dev"})
+        read("synthetic:sentiment", options={"n": 0, "language": "fr", "part": "dev"})
     assert len(caught.value.problems) == 3
-    with pytest.raises(DataError, match="Did you mean `label_noise`"):
-        read("synthetic:reviews", options={"labelnoise": 0.1})
-    with pytest.raises(DataError, match="Did you mean `reviews`"):
-        read("synthetic:review")
+    with pytest.raises(DataError, match="Did you mean `phrasings`"):
+        read("synthetic:sentiment", options={"phrasing": 1})
+    with pytest.raises(DataError, match="Did you mean `sentiment`"):
+        read("synthetic:sentimnt")

@@ -1,23 +1,23 @@
-"""Product, hotel and film reviews, English or Chinese, whose verdict no single word gives away.
+"""Reviews of hotels, laptops and films, whose verdict no single word gives away.
 
 A review speaks of two to four aspects. Opinions are negated ("never disappointing"), hedged and
 mixed; where they are mixed, the verdict is on the side that the review comes down on, after its
 "but". Opinion words follow a long-tailed distribution, so that some are rare in training. Sentence
-frames of the `train` and `test` parts are disjoint: no test sentence occurs in training.
+frames of the `train` and `test` parts are disjoint: no test sentence occurs in training. Another
+domain is meals and games, praised and blamed in other words.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from llmpred.data.seeds import below, generator
-from llmpred.errors import DataError, Problem
+from llmpred.data.synthetic.draw import Draw, capital
+from llmpred.data.synthetic.world import PARTS
 
 LABELS = ("negative", "positive")
 MIXED = 0.2  # share of reviews that first say the opposite of their verdict
 NEGATED = 0.1  # share of opinions expressed by denying the opposite
+ASPECTS = {"short": (1, 2), "normal": (2, 4), "long": (4, 6)}  # fewest and most in a review
 
 
 class Lexicon(NamedTuple):
@@ -72,8 +72,8 @@ ENGLISH = Lexicon(
         ("admittedly,", "I would say", "on most days,", "as these things go,"),
     ),
     opening=(
-        ("Stayed with it for a week.", "Bought on a whim.", "My second time.", "A gift."),
-        ("Tried it last month.", "Came by chance.", "A friend insisted.", "Had high hopes."),
+        ("Tried it in {town}.", "Bought on a whim.", "My second time.", "A gift from {person}."),
+        ("On a trip to {town}.", "Came by chance.", "{person} insisted.", "Had high hopes."),
     ),
     turns=(
         ("but", "and yet", "however,", "in the end, though,"),
@@ -109,8 +109,8 @@ CHINESE = Lexicon(
         ("平心而论，", "个人感觉，", "按这个档次，", "客观地说，"),
     ),
     opening=(
-        ("用了一个星期。", "一时冲动买的。", "第二次来。", "朋友送的。"),
-        ("上个月试过。", "偶然碰到。", "同事推荐的。", "本来期待很高。"),
+        ("在{town}试过。", "一时冲动买的。", "第二次来。", "{person}送的。"),
+        ("去{town}的路上。", "偶然碰到。", "{person}推荐的。", "本来期待很高。"),
     ),
     turns=(
         ("但是", "可是", "不过", "然而"),
@@ -120,93 +120,72 @@ CHINESE = Lexicon(
 )
 
 LEXICONS = {"en": ENGLISH, "zh": CHINESE}
+SHIFTED = {
+    "en": ENGLISH._replace(
+        aspects={
+            "meal": ("soup", "sauce", "rice", "waiter", "dessert", "salad", "menu", "fish"),
+            "game": ("keeper", "captain", "referee", "coach", "pitch", "attack", "crowd", "pass"),
+        },
+        positive=_words("tasty fresh crisp juicy quick strong fair fit sharp lively clever bold"),
+        negative=_words("bland stale soggy greasy slow weak unfair lame blunt sleepy silly timid"),
+    ),
+    "zh": CHINESE._replace(
+        aspects={
+            "meal": ("汤", "酱汁", "米饭", "服务员", "甜点", "沙拉", "菜单", "鱼"),
+            "game": ("门将", "队长", "裁判", "教练", "球场", "进攻", "观众", "传球"),
+        },
+        positive=_words("鲜美 新鲜 爽口 多汁 敏捷 强 公正 健壮 犀利 活跃 聪明 果断"),
+        negative=_words("寡淡 变味 发软 油腻 迟缓 弱 偏心 无力 迟钝 困倦 糊涂 胆怯"),
+    ),
+}
+# How the form of a review may drift from that of the evaluation.
+DRIFT = (
+    "{n} stars wanted! {text}",
+    "<br />{text}<br />(read {n} times)",
+    "Re: Re: {text} >> reply",
+    "[{n}/11/2019] user{n}: {text} ...",
+)
 
 
-def reviews(
-    *,
-    n: int = 600,
-    seed: int = 0,
-    language: str = "en",
-    part: str = "train",
-    label_noise: float = 0.0,
-) -> list[dict[str, Any]]:
-    """Return `n` reviews with `text`, `label` (negative, positive) and `topic`.
-
-    Args:
-        n: how many; both labels as often as can be.
-        seed: of the draws.
-        language: `en` or `zh`.
-        part: `train` or `test`, whose sentence frames are disjoint.
-        label_noise: share of the rows whose label is turned over.
-
-    Raises:
-        DataError: naming every option that does not hold.
-    """
-    laws = {
-        "n": (type(n) is int and n >= 1, "a whole number of at least 1", n),
-        "seed": (type(seed) is int, "a whole number", seed),
-        "language": (language in LEXICONS, "`en` or `zh`", language),
-        "part": (part in ("train", "test"), "`train` or `test`", part),
-        "label_noise": (
-            isinstance(label_noise, int | float) and 0 <= label_noise <= 1,
-            "a share from 0 to 1",
-            label_noise,
-        ),
-    }
-    problems = [
-        Problem(f"`options.{name}` must be {law}, but got {value!r}", "synthetic:reviews")
-        for name, (holds, law, value) in laws.items()
-        if not holds
-    ]
-    if problems:
-        raise DataError(problems)
-    rng = generator("reviews", seed, language, part)
-    noise = generator("reviews", seed, language, part, "label_noise")
-    side = ("train", "test").index(part)
-    rows = []
-    for i in range(n):
-        label = i % 2
-        topic, text = _review(LEXICONS[language], label, side, rng)
-        if noise.random() < label_noise:
-            label = 1 - label
-        rows.append({"text": text, "label": LABELS[label], "topic": topic})
-    order = np.argsort(rng.random(n), kind="stable")
-    return [rows[i] for i in order]
+def row(draw: Draw) -> dict[str, Any]:
+    """Return `text`, `label` (both labels as often as can be) and `topic`."""
+    label = draw.place % 2
+    topic, text = review(draw, bool(label))
+    if draw.drifted:
+        text = draw.phrase(DRIFT).format(text=text.upper(), n=1 + draw.below(28))
+    return {"text": text, "label": LABELS[label], "topic": topic}
 
 
-def _review(words: Lexicon, label: int, side: int, rng: np.random.Generator) -> tuple[str, str]:
-    """Write one review that comes down on the side of `label`."""
-    topic = _pick(tuple(words.aspects), rng)
-    count = 2 + below(rng, 3)
-    aspects = [words.aspects[topic][i] for i in np.argsort(rng.random(8), kind="stable")[:count]]
-    mixed = rng.random() < MIXED
-    turn = 1 + below(rng, count - 1) if mixed else 0
+def review(draw: Draw, good: bool) -> tuple[str, str]:
+    """Return topic and text of a review that comes down on the good side, or the bad one."""
+    words = (SHIFTED if draw.shifted else LEXICONS)[draw.language]
+    side = PARTS.index(draw.part)
+    fewest, most = ASPECTS[draw.length]
+    topic = draw.pick(tuple(words.aspects))
+    aspects = draw.some(words.aspects[topic], fewest + draw.below(most - fewest + 1))
+    mixed = len(aspects) > 1 and draw.chance(MIXED)
+    turn = 1 + draw.below(len(aspects) - 1) if mixed else 0
     clauses = []
     for i, aspect in enumerate(aspects):
-        good = label if i >= turn else 1 - label
-        clause = _clause(words, aspect, bool(good), side, rng)
+        clause = _clause(words, aspect, good if i >= turn else not good, side, draw)
         if mixed and i == turn:
-            clause = _pick(words.turns[side], rng) + words.join + clause
+            clause = draw.phrase(words.turns[side]) + words.join + clause
         clauses.append(clause)
-    comma, stop = ("，", "。") if words is CHINESE else (", ", ".")
-    sentence = comma.join(clauses) + stop
-    sentence = sentence[0].upper() + sentence[1:]
-    if rng.random() < 0.5:
-        sentence = _pick(words.opening[side], rng) + words.join + sentence
+    sentence = draw.sentence(("，" if draw.language == "zh" else ", ").join(clauses))
+    if draw.chance(0.5):
+        opening = draw.phrase(words.opening[side])
+        names = {kind: draw.name(draw.one(kind)) for kind in ("town", "person")}
+        sentence = capital(opening.format(**names)) + words.join + sentence
     return topic, sentence
 
 
-def _clause(words: Lexicon, aspect: str, good: bool, side: int, rng: np.random.Generator) -> str:
+def _clause(words: Lexicon, aspect: str, good: bool, side: int, draw: Draw) -> str:
     """Say something good or bad of an aspect, plainly or by denying the opposite."""
-    negated = rng.random() < NEGATED
+    negated = draw.chance(NEGATED)
     opinions = words.positive if good != negated else words.negative
-    rank = int(len(opinions) * rng.random() ** 1.7)  # long-tailed: early words are frequent
-    frame = _pick((words.negated if negated else words.plain)[side], rng)
+    rank = int(len(opinions) * draw.rng.random() ** 1.7)  # long-tailed: early words are frequent
+    frame = draw.phrase((words.negated if negated else words.plain)[side])
     clause = frame.format(a=aspect, w=opinions[rank])
-    if rng.random() < 0.2:
-        clause = _pick(words.hedges[side], rng) + words.join + clause
+    if draw.chance(0.2):
+        clause = draw.phrase(words.hedges[side]) + words.join + clause
     return clause
-
-
-def _pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
-    return options[below(rng, len(options))]
