@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,15 +59,18 @@ def plan(
     json: Json = False,
 ) -> None:
     """What would run, what is paid for, packs, time, memory, disk, cost. Starts nothing."""
+    from llmpred.sweep.cluster import choose_workers, this_machine
     from llmpred.sweep.plan import estimate, packs
 
     ledger = open_ledger(storage)
     loaded, planned = _plan(space, set_ or [], ledger)
-    import psutil
-
     history = ledger.table().to_pylist()
     guess = estimate(planned, history)
-    workers = max_concurrent or psutil.cpu_count() or 1
+    machine, gpu_memory = this_machine()
+    side_by_side = choose_workers(
+        [machine], len(planned.todo) or 1, guess.memory_bytes, max_concurrent
+    )
+    workers = side_by_side.count
     known = [guess.seconds[run.key] for run in planned.todo if run.key in guess.seconds]
     unknown = len(planned.todo) - len(known)
     seconds = sum(known) / min(workers, max(1, len(known))) if known else None
@@ -85,13 +89,14 @@ def plan(
         "cost": cost,
         "notes": list(planned.notes),
     }
+    names = _names(planned.runs.values())
     rows: list[dict[str, Any]] = [
         {
             "key": run.key,
             "paid": run.key in planned.paid,
             "dataset": run.dataset,
             "base": run.base,
-            "what": _what(run),
+            "what": names[run.key],
             "rows": run.counts.get("train") if run.spec.trains else None,
             "seconds": guess.seconds.get(run.key),
         }
@@ -111,15 +116,16 @@ def plan(
     out = console()
     if len(rows) > len(shown):
         out.print(f"… and {len(rows) - len(shown)} more (--json lists all)")
-    memory = psutil.virtual_memory().total
+    memory = gpu_memory or int(machine["memory"])
+    where = "GPU's" if gpu_memory else "machine's"
     fits = "fits" if guess.memory_bytes < memory else "DOES NOT FIT"
     time = duration(seconds) if seconds is not None else "unknown"
     price = "give --price-per-hour" if known else "unknown"
     lines = [
         f"to run   {summary['todo']} of {summary['runs']}, {summary['paid']} paid for, "
         f"in {summary['packs']} packs",
-        f"time     {time} on {workers} workers ({guess.basis})",
-        f"memory   {size(guess.memory_bytes)} a worker at its peak; {fits} in this machine's "
+        f"time     {time} on {workers} {'GPU ' if gpu_memory else ''}workers ({guess.basis})",
+        f"memory   {size(guess.memory_bytes)} a worker at its peak; {fits} in this {where} "
         f"{size(memory)}",
         f"disk     {size(guess.disk_bytes)} in {ledger.storage.root}",
         f"cost     {price if cost is None else f'{cost:.2f}'}",
@@ -420,12 +426,13 @@ def _report(
     outcomes = {row["key"]: row for row in _outcomes(ledger)}
     # A run that failed when it was forced still has its old outcome.
     failed = {k: d for k, d in result.done.items() if k not in outcomes or d.state in FAILED}
+    names = _names(planned.runs.values())
     rows: list[dict[str, Any]] = [
         {
             "key": key,
             "dataset": run.dataset,
             "base": run.base,
-            "what": _what(run),
+            "what": names[key],
             "accuracy_r": outcomes[key]["accuracy_r"],
             "status": outcomes[key]["status"],
             "seconds": outcomes[key].get("wall.total"),
@@ -539,6 +546,25 @@ def _leave(
         raise typer.Exit(EXIT_INTERRUPTED if interrupted == "interrupted" else EXIT_FAILED)
     if failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _names(runs: Iterable[Any]) -> dict[str, str]:
+    """Return what is trained how, by key; runs that would read the same say where they differ."""
+    from llmpred.ledger.difference import diff
+
+    names = {}
+    alike: dict[tuple[str, str, str], list[Any]] = {}
+    for run in runs:
+        names[run.key] = _what(run)
+        alike.setdefault((run.dataset, run.base, names[run.key]), []).append(run)
+    for group in alike.values():
+        parts = [run.spec.model_dump(include={"base", "method", "optim"}) for run in group]
+        paths = {d.path.split("[")[0]: None for part in parts[1:] for d in diff(parts[0], part)}
+        for run in group:
+            for path in paths:
+                value = attrgetter(path)(run.spec)
+                names[run.key] += f", {path.rpartition('.')[2]} {value}"
+    return names
 
 
 def _what(run: Any) -> str:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from llmpred.errors import LlmpredError
-from llmpred.sweep.cluster import Workers, choose_workers
+from llmpred.sweep.cluster import Workers, choose_workers, this_machine
 
 GB = 10**9
 
@@ -30,3 +32,23 @@ def test_workers_fit_the_nodes(
 def test_a_cluster_without_a_cpu_is_said() -> None:
     with pytest.raises(LlmpredError, match="no CPU to give"):
         choose_workers([{"CPU": 0.0, "memory": 8.0 * GB}], 1, GB, None)
+
+
+def test_this_machine_counts_the_gpus_that_cuda_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, GPU-a, 81559'\necho '1, GPU-b, 24564'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    resources, memory = this_machine()
+    assert resources["GPU"] == 2.0
+    assert memory == 24564 * 2**20
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert this_machine()[0]["GPU"] == 1.0
+    assert this_machine()[1] == 81559 * 2**20
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "GPU" not in this_machine()[0]
+    smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed: no driver'\nexit 9\n")
+    assert "GPU" not in this_machine()[0]
