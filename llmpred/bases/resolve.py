@@ -13,6 +13,7 @@ from llmpred.spec.checks import impossible
 from llmpred.spec.distributions import dotted
 from llmpred.spec.run import AdapterSpec, MethodSpec, RunSpec, TaskSpec
 from llmpred.spec.versions import ENGINE_VERSION, METHOD_VERSIONS
+from llmpred.tasks import registry
 from llmpred.tasks.base import Task
 from llmpred.tasks.prepare import Prepared, prepare
 
@@ -105,11 +106,12 @@ def resolve(spec: RunSpec, *, cache: Path | None = None) -> ResolvedSpec:
     prepared: Prepared | None = None
     located: Located | None = None
     try:
-        prepared = prepare(spec, cache=cache)
+        located = locate(spec.base)
     except InputError as error:
         problems += error.problems
     try:
-        located = locate(spec.base)
+        spec = with_head(spec, located.kind if located else None)
+        prepared = prepare(spec, cache=cache)
     except InputError as error:
         problems += error.problems
     if located is not None:
@@ -134,6 +136,23 @@ def resolve(spec: RunSpec, *, cache: Path | None = None) -> ResolvedSpec:
         zero_shot_key=_zero_shot_key(settled, cache),
         notes=prepared.notes,
     )
+
+
+def with_head(spec: RunSpec, kind: str | None) -> RunSpec:
+    """Return the spec with `method.head: auto` settled: the task's first, classifier on an encoder.
+
+    Args:
+        spec: the run.
+        kind: of the base, `causal` or `encoder`; None if not known.
+
+    Raises:
+        SpecError: if there is no such task.
+    """
+    if spec.method.head != "auto":
+        return spec
+    heads = registry.get(spec.task.name).heads
+    head = "classifier" if kind == "encoder" and "classifier" in heads else heads[0]
+    return spec.model_copy(update={"method": spec.method.model_copy(update={"head": head})})
 
 
 def read_by_head(spec: RunSpec, task: Task, settled: TaskSpec) -> TaskSpec:

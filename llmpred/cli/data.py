@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmpred.cli.common import Json, Set, console, line, print_json, split
-from llmpred.errors import InputError, Problem, SpecError, nearest
+from llmpred.errors import BaseError, InputError, Problem, SpecError, nearest
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from llmpred.engine.check import DatasetCheck, Rendered
-    from llmpred.spec.run import RunSpec
+    from llmpred.spec.run import BaseSpec, RunSpec
     from llmpred.spec.space import Space
     from llmpred.tasks.base import Task
 
@@ -155,6 +155,7 @@ def _run_of_file(
     """Return the task and the run that the options describe; nothing of it is ever trained."""
     from pydantic import ValidationError
 
+    from llmpred.bases.resolve import with_head
     from llmpred.spec.distributions import dotted
     from llmpred.spec.overrides import LISTS, apply_overrides
     from llmpred.spec.problems import from_pydantic
@@ -177,7 +178,7 @@ def _run_of_file(
         "task": {"name": task, **({"max_length": max_length} if max_length else {})},
         "datasets": [data],
         "bases": [{"name": base or "none"}],
-        "methods": [{"head": head or _head_for(base, found)}],
+        "methods": [{"head": head or "auto"}],
         "optim": {"max_steps": 1},
         "evaluation": {"data": {"source": eval_}} if eval_ else {"holdout": 0.5},
     }
@@ -190,6 +191,7 @@ def _run_of_file(
         spec = RunSpec.model_validate_json(jsonlib.dumps(run), strict=True)
     except ValidationError as error:
         raise SpecError(from_pydantic(error, RunSpec, lambda path: dotted(path)).values()) from None
+    spec = with_head(spec, _kind(spec.base))
     if spec.method.head not in found.heads:
         law = f"the task {task} is done by {', '.join(found.heads)}, but the head is {head!r}"
         raise SpecError(Problem(law, "--head", nearest(str(head), found.heads)))
@@ -220,18 +222,17 @@ def _base_at_hand(head: str | None, task: Task) -> str | None:
     return None
 
 
-def _head_for(base: str | None, task: Task) -> str:
-    """Return the task's default head, or the classifier for an encoder."""
+def _kind(base: BaseSpec) -> str | None:
+    """Return whether a base is `causal` or an `encoder`; None if it is not here to be looked at."""
     from llmpred.bases.locate import locate
-    from llmpred.spec.run import BaseSpec
+    from llmpred.bases.registry import KNOWN
 
-    if (
-        base is not None
-        and "classifier" in task.heads
-        and locate(BaseSpec(name=base)).kind == "encoder"
-    ):
-        return "classifier"
-    return task.heads[0]
+    if base.name in KNOWN:
+        return KNOWN[base.name].kind
+    try:
+        return locate(base).kind
+    except BaseError:
+        return None
 
 
 def _tokenizer(base: str, *, asked: bool) -> Any:
@@ -264,7 +265,7 @@ def _refuse_for_space(**options: Any) -> None:
 
 def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
     """Check each dataset of a space as its first run uses it."""
-    from llmpred.bases.resolve import read_by_head
+    from llmpred.bases.resolve import read_by_head, with_head
     from llmpred.engine.check import check
     from llmpred.spec.space import load_space
     from llmpred.tasks import registry
@@ -283,6 +284,7 @@ def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
     found, problems = [], []
     for place, spec in sorted(first.items()):
         try:
+            spec = with_head(spec, _kind(spec.base))
             prepared = prepare(spec)
             settled = read_by_head(spec, prepared.task, prepared.spec)
             notes = list(prepared.notes)

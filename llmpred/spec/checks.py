@@ -20,6 +20,7 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             without it the check is left to `resolve`, as is all that depends on the base model.
     """
     adapter, quantization, optim = run.method.adapter, run.base.quantization, run.optim
+    scoring = ("label_scoring", "auto")  # `resolve` settles `auto` and asks again
     if adapter.kind == "full" and quantization != "none":
         yield (
             ("method", "adapter", "kind"),
@@ -27,14 +28,14 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"({quantization.upper()} with full fine-tuning)",
             "Take adapter.kind `lora`, or quantization `none`.",
         )
-    if run.method.loss == "candidates" and run.method.head != "label_scoring":
+    if run.method.loss == "candidates" and run.method.head not in scoring:
         yield (
             ("method", "loss"),
             f"`loss: candidates` belongs to head `label_scoring`, but the head is "
             f"`{run.method.head}`",
             "Remove it, or take head `label_scoring`.",
         )
-    if run.method.length_normalization and run.method.head != "label_scoring":
+    if run.method.length_normalization and run.method.head not in scoring:
         yield (
             ("method", "length_normalization"),
             "`length_normalization` belongs to head `label_scoring`, but the head is "
@@ -78,7 +79,7 @@ def _head(run: RunSpec, heads: Heads) -> Iterator[tuple[Path, str, str]]:
     if name not in heads:
         law = f"there is no task `{name}`"
         yield ("task", "name"), law, nearest(name, sorted(heads))
-    elif run.method.head not in heads[name]:
+    elif run.method.head not in ("auto", *heads[name]):
         valid = ", ".join(f"`{head}`" for head in heads[name])
         law = f"task `{name}` is done by {valid}, but the head is `{run.method.head}`"
         yield ("method", "head"), law, f"Take `{heads[name][0]}`."

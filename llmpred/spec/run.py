@@ -212,7 +212,8 @@ class MethodSpec(Frozen):
 
     Attributes:
         head: `causal_lm` generates text, `label_scoring` compares the log-probability of the
-            candidate answers, `classifier` is a linear layer on the pooled states.
+            candidate answers, `classifier` is a linear layer on the pooled states; `auto` is the
+            task's first, or `classifier` on an encoder.
         adapter: what is trained inside the base.
         loss: None is the usual one, cross-entropy of the target's tokens or of the class;
             `candidates` is cross-entropy among the candidates' scores, so that training sharpens
@@ -221,7 +222,7 @@ class MethodSpec(Frozen):
             (label scoring only).
     """
 
-    head: Literal["causal_lm", "label_scoring", "classifier"]
+    head: Literal["auto", "causal_lm", "label_scoring", "classifier"] = "auto"
     adapter: AdapterSpec = Field(default_factory=AdapterSpec)
     loss: Literal["candidates"] | None = None
     length_normalization: bool | None = None

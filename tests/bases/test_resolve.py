@@ -319,3 +319,12 @@ def test_keys_stay_what_they_are(head: str, base: Path, data: Path) -> None:
     )
     got = (fixed_run.key, fixed_run.train_key)
     assert got == PINNED[head]
+
+
+def test_the_head_is_the_tasks_own_or_a_classifier_on_an_encoder(
+    tiny_causal: Path, tiny_encoder: Path
+) -> None:
+    for base, head in ((tiny_causal, "label_scoring"), (tiny_encoder, "classifier")):
+        settled = resolve(run_spec(base, method={"head": "auto"}))
+        assert settled.spec.method.head == head
+        assert settled.key == resolve(run_spec(base, method={"head": head})).key
