@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from llmpred.data.seeds import Indices, generator, permutation
-from llmpred.data.synthetic import documents, sentiment
+from llmpred.data.synthetic import documents, multiple_choice, numeric, qa, sentiment, summarization
 from llmpred.data.synthetic.draw import Draw
 from llmpred.data.synthetic.options import OPTIONS, settle
 from llmpred.data.synthetic.world import LANGUAGES
@@ -28,6 +28,10 @@ class Source(NamedTuple):
 SOURCES = {
     "documents": Source(documents.row, ("n", "seed", "language", "entities")),
     "sentiment": Source(sentiment.row),
+    "qa": Source(qa.row),
+    "summarization": Source(summarization.row),
+    "multiple_choice": Source(multiple_choice.row),
+    "numeric": Source(numeric.row),
     "reviews": Source(sentiment.row),
 }
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from llmpred.data.synthetic.draw import Draw, capital
 from llmpred.data.synthetic.sentiment import review
-from llmpred.data.synthetic.statements import frames
-from llmpred.data.synthetic.world import ATTRIBUTES, KINDS, NOUNS, SYLLABLES, WORDS, Entity
+from llmpred.data.synthetic.statements import DAYS, frames
+from llmpred.data.synthetic.world import ATTRIBUTES, KINDS, NOUNS, NUMBERS, SYLLABLES, WORDS, Entity
 
 FRAMES = {
     "en": {
@@ -130,10 +130,6 @@ FRAMES = {
         "headline": "{h}——{t} | {t}所以标题是：{h} | {t}也就是说：{h}",
     },
 }
-DAYS = {
-    "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
-    "zh": ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期天"),
-}
 PLURALS = {
     "en": {
         "person": "people",
@@ -234,11 +230,11 @@ def sorts(draw: Draw) -> str:
 def comparison(draw: Draw) -> str:
     """Compare two entities by a number."""
     kind = draw.pick(tuple(KINDS))
-    attribute = draw.pick([a for a in ATTRIBUTES[kind] if a in NUMBERS])
+    attribute = draw.pick(NUMBERS[kind])
     pair = draw.several(kind, 2)
     if pair[0].facts[attribute].number == pair[1].facts[attribute].number:
         return article(draw)
-    small, big = sorted(pair, key=lambda entity: entity.facts[attribute].number or 0)
+    small, big = sorted(pair, key=lambda entity: entity.facts[attribute].number)
     x, y = pair
     return capital(
         _frame(draw, "compare").format(
@@ -253,9 +249,6 @@ def comparison(draw: Draw) -> str:
             b=draw.value(small, attribute),
         )
     )
-
-
-NUMBERS = ("born", "founded", "year", "population", "workers", "weight", "price")
 
 
 # --- copying -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from llmpred.data.seeds import below
-from llmpred.data.synthetic.statements import questions, statements
+from llmpred.data.synthetic.statements import QUESTIONS, frames, questions, statements
 from llmpred.data.synthetic.world import ATTRIBUTES, KINDS, NOUNS, Entity, Words, entity
 
 T = TypeVar("T")
@@ -80,6 +80,15 @@ class Draw:
                 found.append(index)
         return [entity(kind, self.part, index) for index in found]
 
+    def rivals(self, kind: str, attribute: str, count: int) -> list[Entity]:
+        """Return different entities of a kind whose values of an attribute differ too."""
+        found: dict[str, Entity] = {}
+        while len(found) < count:
+            who = self.one(kind)
+            if who not in found.values():
+                found.setdefault(self.value(who, attribute), who)
+        return list(found.values())
+
     def attributes(self, kind: str, count: int) -> list[str]:
         """Return attributes of a kind in random order."""
         return self.some(ATTRIBUTES[kind], count)
@@ -108,14 +117,25 @@ class Draw:
             n=NOUNS[attribute][self.language],
         )
 
-    def ask(self, who: Entity, attribute: str) -> str:
-        """Ask for a fact."""
+    def ask(self, who: Entity, attribute: str, x: str = "") -> str:
+        """Ask for a fact; `x` describes the entity, where it is not to be named."""
         frame = self.phrase(questions(self.part, self.language, who.kind, attribute))
-        return frame.format(
-            x=who.subject[self.language],
+        return frame.format(x=x or who.subject[self.language], n=NOUNS[attribute][self.language])
+
+    def ask_which(self, who: Entity, attribute: str) -> str:
+        """Ask which entity has that value of an attribute."""
+        frame = self.phrase(frames(QUESTIONS[self.part, self.language]["inverse"]))
+        question = frame.format(
             k=KINDS[who.kind][self.language],
             n=NOUNS[attribute][self.language],
+            v=self.value(who, attribute),
         )
+        return capital(question)
+
+    def ask_most(self, kind: str, attribute: str) -> str:
+        """Ask which entity of a kind has the highest value of an attribute."""
+        frame = self.phrase(frames(QUESTIONS[self.part, self.language]["most"]))
+        return frame.format(k=KINDS[kind][self.language], n=NOUNS[attribute][self.language])
 
     def sentence(self, clause: str) -> str:
         """Return a clause as a sentence."""

@@ -148,10 +148,12 @@ QUESTIONS = {
         "product.year": "When did {x} come out?",
         "any": "What is the {n} of {x}? | Which {n} does {x} have?",
         "inverse": "Which {k} has the {n} {v}? | {v} is the {n} of which {k}?",
+        "most": "Which {k} has the highest {n}? | Of the {n}, which {k} has the highest?",
     },
     ("test", "en"): {
         "any": "Tell me the {n} of {x}. | Do you know the {n} of {x}?",
         "inverse": "Name the {k} with the {n} {v}. | For which {k} is the {n} {v}?",
+        "most": "Name the {k} with the highest {n}. | The highest {n}: for which {k}?",
     },
     ("train", "zh"): {
         "person.born": "{x}是哪年出生的？",
@@ -180,11 +182,18 @@ QUESTIONS = {
         "product.year": "{x}是哪年上市的？",
         "any": "{x}的{n}是什么？ | 什么是{x}的{n}？",
         "inverse": "哪个{k}的{n}是{v}？ | {n}是{v}的是哪个{k}？",
+        "most": "哪个{k}的{n}数字最大？ | {n}数字最大的是哪个{k}？",
     },
     ("test", "zh"): {
         "any": "请说出{x}的{n}。 | 你知道{x}的{n}吗？",
         "inverse": "说出{n}为{v}的{k}。 | {v}属于哪个{k}的{n}？",
+        "most": "说出{n}数字居首的{k}。 | 论{n}，数字居首的{k}叫什么？",
     },
+}
+
+DAYS = {
+    "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    "zh": ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期天"),
 }
 
 

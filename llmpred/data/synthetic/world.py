@@ -9,6 +9,7 @@ the first n entities of each kind are a closed world.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from llmpred.data.seeds import below, generator, permutation
@@ -122,6 +123,10 @@ ATTRIBUTES = {
     "animal": ("colour", "diet", "habitat", "weight"),
     "product": ("price", "colour", "maker", "material", "year"),
 }
+NUMBERS = {
+    kind: tuple(attribute for attribute in attributes if attribute in QUANTITIES)
+    for kind, attributes in ATTRIBUTES.items()
+}
 NOUNS: dict[str, Words] = {
     "born": {"en": "birth year", "zh": "出生年份"},
     "founded": {"en": "founding year", "zh": "建立年份"},
@@ -147,13 +152,21 @@ NOUNS: dict[str, Words] = {
 
 
 class Fact(NamedTuple):
-    """The value of an attribute, in words; and as a number, if it is one."""
+    """The value of an attribute.
+
+    Attributes:
+        words: the value as it stands in a sentence.
+        number: of a quantity, else 0.
+        other: kind and index of the entity that it names, if it names one.
+    """
 
     words: Words
-    number: int | None
+    number: int = 0
+    other: tuple[str, int] | None = None
 
 
-class Entity(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Entity:
     """Somebody or something of the world.
 
     Attributes:
@@ -210,10 +223,10 @@ def entity(kind: str, part: str, index: int) -> Entity:
             number = first + step * below(rng, size)
             fact = Fact({tongue: words[tongue].format(number) for tongue in LANGUAGES}, number)
         elif attribute in REFERENCES:
-            other = below(rng, max(index, FEWEST))
-            fact = Fact(name(REFERENCES[attribute], part, other)[0], None)
+            other = (REFERENCES[attribute], below(rng, max(index, FEWEST)))
+            fact = Fact(name(other[0], part, other[1])[0], other=other)
         else:
-            fact = Fact(WORDS[attribute][below(rng, len(WORDS[attribute]))], None)
+            fact = Fact(WORDS[attribute][below(rng, len(WORDS[attribute]))])
         facts[attribute] = fact
     full, ending = name(kind, part, index)
     article = "the " if kind in ("animal", "product") else ""
