@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import shlex
+import shutil
 import sys
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +35,7 @@ from llmpred.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from llmpred.ledger import Ledger
+    from llmpred.ledger import Storage as Root
     from llmpred.spec.run import RunSpec
     from llmpred.spec.space import Space
     from llmpred.sweep.collect import Collected
@@ -195,7 +199,7 @@ def collect(
 
     limits = Limits(max_hours, max_cost, price_per_hour, max_concurrent)
     if dry_run is not None:
-        _dry_run(planned, dry_run, limits, address, json)
+        _dry_run(planned, dry_run, ledger.storage, limits, address, json)
         return
     if not json:
         for note in planned.notes:
@@ -300,7 +304,23 @@ def _tracker(space: Space, planned: Plan, ledger: Ledger) -> Tracker:
     return tracker
 
 
-def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: bool) -> None:
+@contextmanager
+def _scratch(storage: Root) -> Iterator[str]:
+    """Yield the root of a storage inside `storage`, which all nodes see; deleted at the end."""
+    name = f"dry-runs/{secrets.token_hex(8)}"
+    try:
+        yield f"{storage.root}/{name}"
+    finally:
+        storage.delete_folder(name)
+        if (local := storage.local_path("dry-runs")) is not None:
+            shutil.rmtree(local / Path(name).name, ignore_errors=True)
+            with suppress(OSError):  # another dry run is in it
+                local.rmdir()
+
+
+def _dry_run(
+    planned: Plan, count: int, storage: Root, limits: Any, address: str | None, json: bool
+) -> None:
     """Run the first runs for two steps and eight evaluation rows; record nothing that stays."""
     from llmpred.bases.resolve import resolve
     from llmpred.ledger import Ledger
@@ -324,7 +344,7 @@ def _dry_run(planned: Plan, count: int, limits: Any, address: str | None, json: 
         )
         for run in first
     ]
-    with tempfile.TemporaryDirectory(prefix="llmpred-dry-") as scratch:
+    with _scratch(storage) as scratch:
         ledger = Ledger(Root(scratch))
         trial = dataclasses.replace(planned, runs={run.key: run for run in short}, paid=frozenset())
         result = run_all(trial, ledger, name="dry-run", limits=limits, address=address, quiet=json)

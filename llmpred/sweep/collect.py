@@ -12,13 +12,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from llmpred.bases.resolve import ResolvedSpec
+from llmpred.errors import StorageError
 from llmpred.ledger import Ledger, claims
 from llmpred.sweep.cluster import Workers, choose_workers, connected
 from llmpred.sweep.orders import DEATHS, OPEN, POLL_SECONDS, Done, Orders, sweep_id
@@ -228,6 +229,8 @@ def stop_on_signal(
 ) -> Iterator[Callable[[], str | None]]:
     """On Ctrl-C or SIGTERM ask all workers to stop at their next step; a second one is at once.
 
+    While it lasts the sweep's driver file stands in the storage.
+
     Yields a function that says why a stop was asked for, or None.
     """
     reason: list[str] = []
@@ -239,11 +242,12 @@ def stop_on_signal(
         ledger.storage.write(orders.stop_file, b"")
         progress.say("stopping at the next step of each run; press Ctrl-C again to stop at once")
 
+    ledger.storage.write(orders.driver_file, b"")
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: reason[0] if reason else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if reason:
-            ledger.storage.delete(orders.stop_file)
+        with suppress(StorageError):  # a storage in trouble has been told of; this is tidying
+            ledger.storage.delete_many([orders.driver_file, orders.stop_file])

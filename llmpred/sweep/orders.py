@@ -74,6 +74,11 @@ class Orders:
         """Path in the storage whose existence asks all workers to stop."""
         return f"sweeps/{self.sweep}/stop"
 
+    @property
+    def driver_file(self) -> str:
+        """Path in the storage that exists while the driver runs: how workers know its storage."""
+        return f"sweeps/{self.sweep}/driver"
+
 
 def sweep_id(name: str) -> str:
     """Return an id for one sweep: sortable by time, readable, and no one else's."""

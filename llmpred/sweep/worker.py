@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import tempfile
 import time
 import traceback
@@ -74,7 +75,7 @@ def _work(
     again = key in orders.supersede and not _superseded(ledger, key, orders)
     if not again and ledger.has(key):
         return Done(key, "paid")
-    reason = stop_reason(ledger, orders)
+    reason = _elsewhere(ledger, orders) or stop_reason(ledger, orders)
     if reason:
         return Done(key, "interrupted", message=reason)
     last = claims.status(ledger.storage, key)
@@ -110,6 +111,19 @@ def _work(
         except Exception as error:
             return _attempt(run, ledger, error, started, orders)
     return Done(key, record.status, record.accuracy_r, time.time() - started)
+
+
+def _elsewhere(ledger: Ledger, orders: Orders) -> str | None:
+    """Return what is wrong if this worker's storage is not the driver's, or None.
+
+    On another node the same path may be another disk, whose records nobody would ever see.
+    """
+    if ledger.storage.exists(orders.driver_file):
+        return None
+    return (
+        f"{ledger.storage.root} on {socket.gethostname()} is not the driver's storage; give "
+        "--storage a folder that all nodes mount, or a bucket"
+    )
 
 
 def stop_reason(ledger: Ledger, orders: Orders) -> str | None:
