@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from llmpred.data.seeds import Indices, generator, permutation
-from llmpred.data.synthetic import documents, multiple_choice, numeric, qa, sentiment, summarization
+from llmpred.data.synthetic import (
+    complexity,
+    documents,
+    multiple_choice,
+    numeric,
+    qa,
+    sentiment,
+    summarization,
+)
 from llmpred.data.synthetic.draw import Draw
 from llmpred.data.synthetic.options import OPTIONS, settle
 from llmpred.data.synthetic.world import LANGUAGES
@@ -32,7 +40,7 @@ SOURCES = {
     "summarization": Source(summarization.row),
     "multiple_choice": Source(multiple_choice.row),
     "numeric": Source(numeric.row),
-    "reviews": Source(sentiment.row),
+    "complexity": Source(complexity.row),
 }
 
 

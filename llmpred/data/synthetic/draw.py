@@ -139,9 +139,8 @@ class Draw:
 
     def sentence(self, clause: str) -> str:
         """Return a clause as a sentence."""
-        if self.language == "zh":
-            return clause + "。"
-        return capital(clause) + "."
+        stop = "。" if self.language == "zh" else "."
+        return capital(clause) + ("" if clause.endswith(("?", "？")) else stop)
 
     def text(self, sentences: Sequence[str]) -> str:
         """Join sentences."""

@@ -56,7 +56,7 @@ OPTIONS = {
         "how many people (towns, companies, animals, products) the rows are about.",
     ),
     "phrasings": Option(
-        10,
+        24,
         "a whole number of at least 1",
         lambda v: _whole(v, 1),
         "how many ways of saying the same thing are used, where there are as many.",

@@ -26,6 +26,12 @@ from llmpred.data.synthetic.world import (
 
 SENTENCES = {"short": 3, "normal": 5, "long": 8}
 CHAINS = [(k, a) for k, attributes in ATTRIBUTES.items() for a in attributes if a in REFERENCES]
+OF = {
+    ("train", "en"): "the {n} of {x}",
+    ("test", "en"): "{x}'s {n}",
+    ("train", "zh"): "{x}的{n}",
+    ("test", "zh"): "{x}之{n}",
+}
 DRIFT = {
     "en": ("The answer is {a}.", "ANSWER >> {a}", "{a}, says the text", "It must be “{a}”, right?"),
     "zh": ("答案是{a}。", "答>>{a}", "{a}，文中说", "应该是“{a}”吧？"),
@@ -106,7 +112,7 @@ def _chain(draw: Draw) -> Asked:
     for who in rivals:
         facts += [(who, link), (_named(draw, who, link), attribute)]
     who = rivals[0]
-    description = {"en": "the {n} of {x}", "zh": "{x}的{n}"}[draw.language].format(
+    description = OF[draw.part, draw.language].format(
         n=draw.word(NOUNS[link]), x=draw.word(who.subject)
     )
     other = _named(draw, who, link)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llmpred.data.synthetic.draw import Draw, capital
-from llmpred.data.synthetic.world import PARTS
+from llmpred.data.synthetic.statements import frames
 
 LABELS = ("negative", "positive")
 MIXED = 0.2  # share of reviews that first say the opposite of their verdict
@@ -21,16 +21,16 @@ ASPECTS = {"short": (1, 2), "normal": (2, 4), "long": (4, 6)}  # fewest and most
 
 
 class Lexicon(NamedTuple):
-    """The words of one language; frames are given for (train, test)."""
+    """The words of one language: topics and their aspects, opinions, and frames by part."""
 
     aspects: dict[str, tuple[str, ...]]
     positive: tuple[str, ...]
     negative: tuple[str, ...]
-    plain: tuple[tuple[str, ...], tuple[str, ...]]
-    negated: tuple[tuple[str, ...], tuple[str, ...]]
-    hedges: tuple[tuple[str, ...], tuple[str, ...]]
-    opening: tuple[tuple[str, ...], tuple[str, ...]]
-    turns: tuple[tuple[str, ...], tuple[str, ...]]
+    plain: dict[str, str]
+    negated: dict[str, str]
+    hedges: dict[str, str]
+    opening: dict[str, str]
+    turns: dict[str, str]
     join: str
 
 
@@ -54,31 +54,29 @@ ENGLISH = Lexicon(
         "unpleasant stingy forgettable clumsy mediocre annoying sloppy lousy appalling "
         "miserable grubby wooden horrid"
     ),
-    plain=(
-        ("the {a} was {w}", "I found the {a} {w}", "the {a} turned out {w}", "the {a} seemed {w}"),
-        (
-            "the {a} felt {w}",
-            "we thought the {a} {w}",
-            "the {a} proved {w}",
-            "the {a} was so {w}",
-        ),
-    ),
-    negated=(
-        ("the {a} was not {w}", "I would not call the {a} {w}", "the {a} was never {w}"),
-        ("the {a} was hardly {w}", "nobody could call the {a} {w}", "the {a} was far from {w}"),
-    ),
-    hedges=(
-        ("to be fair,", "I suppose", "more or less,", "for the price,"),
-        ("admittedly,", "I would say", "on most days,", "as these things go,"),
-    ),
-    opening=(
-        ("Tried it in {town}.", "Bought on a whim.", "My second time.", "A gift from {person}."),
-        ("On a trip to {town}.", "Came by chance.", "{person} insisted.", "Had high hopes."),
-    ),
-    turns=(
-        ("but", "and yet", "however,", "in the end, though,"),
-        ("still,", "all the same,", "even so,", "when all is said,"),
-    ),
+    plain={
+        "train": "the {a} was {w} | I found the {a} {w} | the {a} turned out {w} | "
+        "the {a} seemed {w}",
+        "test": "the {a} felt {w} | we thought the {a} {w} | the {a} proved {w} | "
+        "the {a} was so {w}",
+    },
+    negated={
+        "train": "the {a} was not {w} | I would not call the {a} {w} | the {a} was never {w}",
+        "test": "the {a} was hardly {w} | nobody could call the {a} {w} | the {a} was far from {w}",
+    },
+    hedges={
+        "train": "to be fair, | I suppose | more or less, | for the price,",
+        "test": "admittedly, | I would say | on most days, | as these things go,",
+    },
+    opening={
+        "train": "Tried it in {town}. | Bought on a whim. | My second time. | "
+        "A gift from {person}.",
+        "test": "On a trip to {town}. | Came by chance. | {person} insisted. | Had high hopes.",
+    },
+    turns={
+        "train": "but | and yet | however, | in the end, though,",
+        "test": "still, | all the same, | even so, | when all is said,",
+    },
     join=" ",
 )
 
@@ -96,26 +94,26 @@ CHINESE = Lexicon(
         "差 烂 糟糕 难受 单薄 三流 讨厌 靠不住 失望 乏味 可怕 刺眼 "
         "小气 平庸 粗糙 丑 烦人 马虎 拙劣 恶劣 沉闷 敷衍 笨拙 廉价"
     ),
-    plain=(
-        ("{a}很{w}", "{a}让人觉得{w}", "我觉得{a}{w}", "{a}确实{w}"),
-        ("{a}相当{w}", "大家都说{a}{w}", "{a}给我的印象是{w}", "{a}真{w}"),
-    ),
-    negated=(
-        ("{a}不算{w}", "{a}一点也不{w}", "不能说{a}{w}"),
-        ("{a}谈不上{w}", "{a}并不{w}", "没人会说{a}{w}"),
-    ),
-    hedges=(
-        ("说实话，", "总的来看，", "以这个价格，", "老实讲，"),
-        ("平心而论，", "个人感觉，", "按这个档次，", "客观地说，"),
-    ),
-    opening=(
-        ("在{town}试过。", "一时冲动买的。", "第二次来。", "{person}送的。"),
-        ("去{town}的路上。", "偶然碰到。", "{person}推荐的。", "本来期待很高。"),
-    ),
-    turns=(
-        ("但是", "可是", "不过", "然而"),
-        ("只是", "话说回来，", "即便如此，", "可到头来"),
-    ),
+    plain={
+        "train": "{a}很{w} | {a}让人觉得{w} | 我觉得{a}{w} | {a}确实{w}",
+        "test": "{a}相当{w} | 大家都说{a}{w} | {a}给我的印象是{w} | {a}真{w}",
+    },
+    negated={
+        "train": "{a}不算{w} | {a}一点也不{w} | 不能说{a}{w}",
+        "test": "{a}谈不上{w} | {a}并不{w} | 没人会说{a}{w}",
+    },
+    hedges={
+        "train": "说实话， | 总的来看， | 以这个价格， | 老实讲，",
+        "test": "平心而论， | 个人感觉， | 按这个档次， | 客观地说，",
+    },
+    opening={
+        "train": "在{town}试过。 | 一时冲动买的。 | 第二次来。 | {person}送的。",
+        "test": "去{town}的路上。 | 偶然碰到。 | {person}推荐的。 | 本来期待很高。",
+    },
+    turns={
+        "train": "但是 | 可是 | 不过 | 然而",
+        "test": "只是 | 话说回来， | 即便如此， | 可到头来",
+    },
     join="",
 )
 
@@ -159,7 +157,6 @@ def row(draw: Draw) -> dict[str, Any]:
 def review(draw: Draw, good: bool) -> tuple[str, str]:
     """Return topic and text of a review that comes down on the good side, or the bad one."""
     words = (SHIFTED if draw.shifted else LEXICONS)[draw.language]
-    side = PARTS.index(draw.part)
     fewest, most = ASPECTS[draw.length]
     topic = draw.pick(tuple(words.aspects))
     aspects = draw.some(words.aspects[topic], fewest + draw.below(most - fewest + 1))
@@ -167,25 +164,26 @@ def review(draw: Draw, good: bool) -> tuple[str, str]:
     turn = 1 + draw.below(len(aspects) - 1) if mixed else 0
     clauses = []
     for i, aspect in enumerate(aspects):
-        clause = _clause(words, aspect, good if i >= turn else not good, side, draw)
+        clause = _clause(words, aspect, good if i >= turn else not good, draw)
         if mixed and i == turn:
-            clause = draw.phrase(words.turns[side]) + words.join + clause
+            clause = draw.phrase(frames(words.turns[draw.part])) + words.join + clause
         clauses.append(clause)
     sentence = draw.sentence(("，" if draw.language == "zh" else ", ").join(clauses))
     if draw.chance(0.5):
-        opening = draw.phrase(words.opening[side])
+        opening = draw.phrase(frames(words.opening[draw.part]))
         names = {kind: draw.name(draw.one(kind)) for kind in ("town", "person")}
         sentence = capital(opening.format(**names)) + words.join + sentence
     return topic, sentence
 
 
-def _clause(words: Lexicon, aspect: str, good: bool, side: int, draw: Draw) -> str:
+def _clause(words: Lexicon, aspect: str, good: bool, draw: Draw) -> str:
     """Say something good or bad of an aspect, plainly or by denying the opposite."""
     negated = draw.chance(NEGATED)
-    opinions = words.positive if good != negated else words.negative
+    opinions = (words.positive if good != negated else words.negative)[: draw.phrasings]
     rank = int(len(opinions) * draw.rng.random() ** 1.7)  # long-tailed: early words are frequent
-    frame = draw.phrase((words.negated if negated else words.plain)[side])
+    said = words.negated if negated else words.plain
+    frame = draw.phrase(frames(said[draw.part]))
     clause = frame.format(a=aspect, w=opinions[rank])
     if draw.chance(0.2):
-        clause = draw.phrase(words.hedges[side]) + words.join + clause
+        clause = draw.phrase(frames(words.hedges[draw.part])) + words.join + clause
     return clause
