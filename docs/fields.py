@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from llmpred.bases.registry import KNOWN
 from llmpred.data.recipes import STEPS
+from llmpred.data.synthetic import SOURCES
 from llmpred.data.synthetic.options import OPTIONS
 from llmpred.spec import run
 from llmpred.spec.space import SearchSpec, SpaceHeader
@@ -135,6 +136,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "source": lambda: of_model(run.SourceSpec),
     "dataset": lambda: of_model(run.DatasetSpec),
     "recipes": of_recipes,
+    "synthetic-sources": of_synthetic_sources,
     "synthetic": of_synthetic,
     "base": lambda: of_model(run.BaseSpec),
     "bases": of_bases,

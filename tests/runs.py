@@ -13,7 +13,7 @@ from llmpred.engine.run import Outcome, execute
 from llmpred.spec.run import RunSpec
 from llmpred.tasks.prepare import Examples, prepare
 
-REVIEWS = "synthetic:reviews"
+REVIEWS = "synthetic:sentiment"
 LABELS = {"negative": "negative", "positive": "positive"}
 
 

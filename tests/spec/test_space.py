@@ -298,7 +298,7 @@ def test_origins(write) -> None:
         (["dataset.split=train", "dataset.source=x.jsonl.gz"], lambda r: r.dataset.split, None),
         (["dataset.options={n: 5}", "dataset.source=x.csv"], lambda r: r.dataset.options, None),
         (
-            ["dataset.options={n: 5}", "dataset.source=synthetic:reviews"],
+            ["dataset.options={n: 5}", "dataset.source=synthetic:sentiment"],
             lambda r: r.dataset.options,
             {"n": 5},
         ),

@@ -12,12 +12,12 @@ from llmpred.sweep.plan import estimate, examples_seen, make_plan, packs
 
 
 def spec(base: Path, **optim: Any) -> RunSpec:
-    rows = {"source": "synthetic:reviews", "options": {"n": 20, "seed": 2, "part": "test"}}
+    rows = {"source": "synthetic:sentiment", "options": {"n": 20, "seed": 2, "part": "test"}}
     return RunSpec.model_validate(
         {
             "task": {"name": "sentiment", "max_length": 32},
             "dataset": {
-                "source": "synthetic:reviews",
+                "source": "synthetic:sentiment",
                 "options": {"n": 60, "seed": 1, "part": "train"},
                 "validation": 0.2,
             },
