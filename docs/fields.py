@@ -118,9 +118,22 @@ def of_synthetic() -> str:
     return table(("option", "default", "value", "meaning"), rows)
 
 
+def of_synthetic_sources() -> str:
+    """Return the table of synthetic sources: what they hold, and which options they take."""
+    rows = []
+    for name, source in SOURCES.items():
+        about = (inspect.getmodule(source.row).__doc__ or "").split("\n\n")[0]
+        taken = "all" if set(source.options) == set(OPTIONS) else ", ".join(source.options)
+        rows.append((f"`synthetic:{name}`", joined(about), taken))
+    return table(("source", "what it holds", "options"), rows)
+
+
 def of_bases() -> str:
-    """Return the table of the bases that pip brings."""
-    rows = [(f"`{base.name}`", base.about, f"{base.wheel.megabytes} MB") for base in KNOWN.values()]
+    """Return the table of the bases that are known by name."""
+    rows = [
+        (f"`{base.name}`", base.about, f"{base.wheel.megabytes} MB" if base.wheel else "none")
+        for base in KNOWN.values()
+    ]
     return table(("name", "what it is", "download"), rows)
 
 

@@ -1,0 +1,1 @@
+"""Training over several processes or machines with Ray Train."""
