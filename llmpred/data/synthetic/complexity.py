@@ -153,7 +153,7 @@ def _thoughts(
         if draw.chance(0.3):
             step = draw.say(town, draw.pick(ATTRIBUTES["town"]))
         else:
-            step = draw.phrase(frames(THOUGHTS[draw.part, draw.language])).format(**slots)
+            step = draw.frame(THOUGHTS).format(**slots)
         if draw.chance(2 * MARKED if hard else MARKED):
             step = draw.pick(MARKERS[draw.language]) + step
         steps.append(step)

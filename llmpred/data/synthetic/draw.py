@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,6 +64,10 @@ class Draw:
     def phrase(self, frames: Sequence[str]) -> str:
         """Return one of the frames that the row may use."""
         return self.pick(frames[: self.phrasings])
+
+    def frame(self, table: Mapping[tuple[str, str], str]) -> str:
+        """Return one of the frames that a table has for the row's part and language."""
+        return self.phrase(frames(table[self.part, self.language]))
 
     # --- the world -----------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from llmpred.data.synthetic.draw import Draw
-from llmpred.data.synthetic.statements import frames
 from llmpred.data.synthetic.world import ATTRIBUTES, KINDS, NUMBERS, Entity
 
 CHOICES = 4
@@ -65,7 +64,7 @@ def row(draw: Draw) -> dict[str, Any]:
 
 def _sort(draw: Draw) -> Asked:
     kind, *others = draw.some(tuple(KINDS), CHOICES)
-    question = draw.phrase(frames(SORT[draw.part, draw.language]))
+    question = draw.frame(SORT)
     wrong = [draw.name(draw.one(other)) for other in others]
     return question.format(k=draw.word(KINDS[kind])), draw.name(draw.one(kind)), wrong
 
@@ -75,7 +74,7 @@ def _odd(draw: Draw) -> Asked:
     same = [draw.name(who) for who in draw.several(kind, CHOICES - 1)]
     odd = draw.name(draw.one(other))
     listed = ("、" if draw.language == "zh" else ", ").join(draw.shuffled([odd, *same]))
-    return draw.phrase(frames(ODD[draw.part, draw.language])).format(l=listed), odd, same
+    return draw.frame(ODD).format(l=listed), odd, same
 
 
 def _passage(draw: Draw, rivals: list[Entity], attribute: str, question: str) -> str:
@@ -118,14 +117,14 @@ def _most(draw: Draw) -> Asked:
 
 def _sum(draw: Draw) -> Asked:
     a, b = 2 + draw.below(48), 2 + draw.below(48)
-    question = draw.phrase(frames(SUMS[draw.part, draw.language])).format(a=a, b=b)
+    question = draw.frame(SUMS).format(a=a, b=b)
     return question, str(a + b), _near(draw, a + b)
 
 
 def _series(draw: Draw) -> Asked:
     first, step = 1 + draw.below(40), 1 + draw.below(9)
     shown, following = [first + step * i for i in range(4)], first + step * 4
-    question = draw.phrase(frames(SERIES[draw.part, draw.language]))
+    question = draw.frame(SERIES)
     return question.format(s=" ".join(map(str, shown))), str(following), _near(draw, following)
 
 

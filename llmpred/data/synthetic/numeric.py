@@ -10,8 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 from llmpred.data.synthetic.draw import Draw, capital
-from llmpred.data.synthetic.statements import frames
-from llmpred.data.synthetic.world import ATTRIBUTES, KINDS, NOUNS, NUMBERS, QUANTITIES, Words
+from llmpred.data.synthetic.world import ATTRIBUTES, KINDS, NOUNS, NUMBERS, Words
 
 
 class Change(NamedTuple):
@@ -73,22 +72,30 @@ STATED = {
     ("train", "zh"): "{x}的{n}是多少？ | 那么{x}的{n}是？",
     ("test", "zh"): "给出{x}的{n}。 | 问{x}，{n}几何？",
 }
-SHIFT = {
-    ("train", "en"): "it was {a} degrees in {x} and rose by {b}. How warm is it? | "
-    "the road from {x} is {a} miles, then {b} more. How long in all?",
-    ("test", "en"): "{x} had {a} degrees, later {b} above that. Reading? | "
-    "{a} miles past {x} go on for {b}. Distance?",
-    ("train", "zh"): "{x}原来{a}度，升了{b}度，现在几度？ | 从{x}走{a}里，再走{b}里，共多少里？",
-    ("test", "zh"): "{x}测得{a}度，后高出{b}，读数？ | 过{x}{a}里又{b}里，路程？",
+# Of another domain: two numbers and their sum.
+SHIFTED = {
+    "weather": {
+        ("train", "en"): "it was {a} degrees in {x} and rose by {b}. How warm is it?",
+        ("test", "en"): "{x} had {a} degrees, later {b} above that. Reading?",
+        ("train", "zh"): "{x}原来{a}度，升了{b}度，现在几度？",
+        ("test", "zh"): "{x}测得{a}度，后高出{b}，读数？",
+    },
+    "road": {
+        ("train", "en"): "the road from {x} is {a} miles, then {b} more. How long in all?",
+        ("test", "en"): "{a} miles past {x} go on for {b}. Distance?",
+        ("train", "zh"): "从{x}走{a}里，再走{b}里，共多少里？",
+        ("test", "zh"): "过{x}{a}里又{b}里，路程？",
+    },
 }
 UNITS: dict[str, Words] = {
-    **{name: {"en": "years", "zh": "年"} for name in ("born", "founded", "year")},
-    **{
-        name: {t: words.replace("{}", "").strip() for t, words in quantity.words.items()}
-        for name, quantity in QUANTITIES.items()
-        if name not in ("born", "founded", "year")
-    },
-    "shift": {"en": "degrees or miles", "zh": "度或里"},
+    **{attribute: {"en": "year", "zh": "年"} for attribute in ("born", "founded", "year")},
+    "age": {"en": "years", "zh": "岁"},
+    "population": {"en": "people", "zh": "人"},
+    "workers": {"en": "workers", "zh": "人"},
+    "weight": {"en": "kilos", "zh": "公斤"},
+    "price": {"en": "crowns", "zh": "克朗"},
+    "weather": {"en": "degrees", "zh": "度"},
+    "road": {"en": "miles", "zh": "里"},
 }
 OTHERS = {"short": 0, "normal": 1, "long": 4}  # further statements
 FULL_WIDTH = str.maketrans("0123456789", "０１２３４５６７８９")
@@ -98,11 +105,10 @@ DRIFT = ("full width", "spaced", "bracketed")
 def row(draw: Draw) -> dict[str, Any]:
     """Return `text`, `value`, `unit` and `kind`."""
     if draw.shifted:
-        kind, unit = "shift", "shift"
+        kind = unit = draw.pick(tuple(SHIFTED))
         a, b = 2 + draw.below(30), 2 + draw.below(30)
-        frame = draw.phrase(frames(SHIFT[draw.part, draw.language]))
-        text = capital(frame.format(a=a, b=b, x=draw.name(draw.one("town"))))
-        value = a + b
+        frame = draw.frame(SHIFTED[kind])
+        text, value = capital(frame.format(a=a, b=b, x=draw.name(draw.one("town")))), a + b
     else:
         kind = draw.pick(("stated", "stated", *CHANGES))
         text, value, unit = _stated(draw) if kind == "stated" else _changed(draw, kind)
@@ -116,7 +122,7 @@ def _stated(draw: Draw) -> tuple[str, int, str]:
     attribute = draw.pick(NUMBERS[kind])
     rivals = draw.rivals(kind, attribute, 2 + OTHERS[draw.length])
     told = [draw.sentence(draw.say(who, attribute)) for who in draw.shuffled(rivals)]
-    frame = draw.phrase(frames(STATED[draw.part, draw.language]))
+    frame = draw.frame(STATED)
     who = rivals[0]
     asked = frame.format(n=draw.word(NOUNS[attribute]), x=draw.name(who))
     return draw.text([*told, capital(asked)]), who.facts[attribute].number, attribute
@@ -132,9 +138,9 @@ def _changed(draw: Draw, kind: str) -> tuple[str, int, str]:
     told = [draw.sentence(draw.say(who, a)) for a in draw.shuffled([attribute, *others])]
     a, b = who.facts[attribute].number, 2 + draw.below(most - 1)
     value = {"sum": a + b, "difference": a - b, "product": a * b, "age": b}[kind]
-    frame = draw.phrase(frames(asked[draw.part, draw.language]))
+    frame = draw.frame(asked)
     question = frame.format(b=a + b if kind == "age" else b)
-    return draw.text([*told, capital(question)]), value, attribute
+    return draw.text([*told, capital(question)]), value, "age" if kind == "age" else attribute
 
 
 def _drift(text: str, form: str) -> str:

@@ -151,9 +151,8 @@ def _household(draw: Draw) -> tuple[str, str, str]:
     things, places = draw.some(THINGS, count), draw.some(PLACES, count)
     people = [draw.name(who) for who in draw.several("person", count)]
     where = [draw.word(place) for place in places]
-    told = frames(SHIFT[draw.part, draw.language])
     sentences = [
-        draw.sentence(draw.phrase(told).format(who=who, o=draw.word(thing), p=place))
+        draw.sentence(draw.frame(SHIFT).format(who=who, o=draw.word(thing), p=place))
         for who, thing, place in zip(people, things, where, strict=True)
     ]
     asked, by_whom = draw.below(count), draw.chance(0.4)

@@ -146,12 +146,12 @@ DRIFT = (
 
 
 def row(draw: Draw) -> dict[str, Any]:
-    """Return `text`, `label` (both labels as often as can be) and `topic`."""
+    """Return `text`, `label` (both as often as can be) and `kind`, what it reviews."""
     label = draw.place % 2
     topic, text = review(draw, bool(label))
     if draw.drifted:
         text = draw.phrase(DRIFT).format(text=text.upper(), n=1 + draw.below(28))
-    return {"text": text, "label": LABELS[label], "topic": topic}
+    return {"text": text, "label": LABELS[label], "kind": topic}
 
 
 def review(draw: Draw, good: bool) -> tuple[str, str]:
