@@ -51,7 +51,7 @@ def main(
         int, typer.Option(min=1, help="Commonest characters with a token of their own.")
     ] = 2600,
     optimizer: Annotated[Literal["muon", "adamw"], typer.Option()] = "muon",
-    lr: Annotated[float, typer.Option(help="Peak, of AdamW.")] = 4e-3,
+    lr: Annotated[float, typer.Option(help="Peak, of AdamW.")] = 1e-2,
     matrix_lr: Annotated[float, typer.Option(help="Peak, of Muon.")] = 5e-3,
     batch: Annotated[int, typer.Option(min=1024, help="Tokens a step.")] = 4096,
     precision: Annotated[Literal["bf16", "fp32"], typer.Option()] = "bf16",

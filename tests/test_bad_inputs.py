@@ -497,8 +497,12 @@ def test_bad_input_to_a_process(bad: Bad, tmp_path: Path):
     "job", [pytest.param(path, id=path.stem) for path in sorted((ROOT / "jobs").glob("*.py"))]
 )
 def test_bad_input_to_a_job(job: Path, tmp_path: Path):
+    options = {
+        "collect_ground_truth": ["--space", "no.yaml", "--storage", "store"],
+        "pretrain_proxy": ["--corpora", "no.yaml", "--tokens", "1", "--out", "made"],
+    }
     done = subprocess.run(
-        [sys.executable, str(job), "--space", "no.yaml", "--storage", "store"],
+        [sys.executable, str(job), *options[job.stem]],
         capture_output=True,
         text=True,
         cwd=tmp_path,

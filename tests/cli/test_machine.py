@@ -57,15 +57,15 @@ def test_a_storage_that_is_a_file_fails(llmpred: Run, tmp_path: Path):
     assert "fail storage" in ran.out
 
 
-def test_absent_bases_and_a_silent_mlflow_are_warnings(
+def test_bases_to_be_had_are_told_and_a_silent_mlflow_is_a_warning(
     llmpred: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("LLMPRED_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     ran = llmpred("doctor", "--storage", tmp_path, "--json")
     found = findings(ran)
-    assert found["bases"]["state"] == found["mlflow"]["state"] == "warn"
-    assert "llmpred bases add" in found["bases"]["fix"]
+    assert found["mlflow"]["state"] == "warn"
+    assert found["bases"]["found"] == "proxy; `llmpred bases add` brings smollm2-135m, minilm"
     assert "secret" not in ran.out
 
 

@@ -44,5 +44,6 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
     folder.mkdir(parents=True, exist_ok=True)
     model.config.use_cache = True
+    model.generation_config.use_cache = True
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

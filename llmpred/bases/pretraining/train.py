@@ -46,7 +46,7 @@ class Settings:
     minutes: float | None = None
     seed: int = 0
     optimizer: Literal["adamw", "muon"] = "muon"
-    lr: float = 4e-3
+    lr: float = 1e-2
     matrix_lr: float = 5e-3
     weight_decay: float = 0.1
     batch: int = 4096
