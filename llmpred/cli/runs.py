@@ -421,16 +421,6 @@ def _prune_adapters(planned: Plan, tried: Iterable[str], ledger: Ledger) -> None
         ledger.storage.delete_folder(f"adapters/{train_key}")
 
 
-def _outcomes(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return key, score, status and seconds of every run that is paid for."""
-    table = ledger.table()
-    wanted = ["key", "accuracy_r", "status", "wall.total"]
-    rows: list[dict[str, Any]] = table.select(
-        [name for name in wanted if name in table.column_names]
-    ).to_pylist()
-    return rows
-
-
 def _report(
     space: Space,
     planned: Plan,
@@ -444,7 +434,7 @@ def _report(
     from llmpred.sweep.orders import FAILED
     from llmpred.sweep.progress import duration
 
-    outcomes = {row["key"]: row for row in _outcomes(ledger)}
+    outcomes = {row["key"]: row for row in ledger.table().to_pylist()}
     # A run that failed when it was forced still has its old outcome.
     failed = {k: d for k, d in result.done.items() if k not in outcomes or d.state in FAILED}
     names = _names(planned.runs.values())
@@ -487,12 +477,34 @@ def _report(
         )
         if len(rows) > len(shown):
             complain(f"{len(rows) - len(shown)} more: llmpred ledger ls")
+        _show_effects([outcomes[key] for key in planned.runs if key in outcomes])
         if failed and not result.interrupted:
             complain(
                 f"{len(failed)} runs have no outcome yet; the same command tries them again, and "
                 "`llmpred ledger ls --attempts` says why they failed"
             )
     _leave(result.interrupted, bool(failed), untracked, again, json)
+
+
+def _show_effects(rows: list[dict[str, Any]]) -> None:
+    """Print what data and hyperparameters did to the score, where runs differ in them."""
+    from llmpred.evaluation.effects import dataset_effects, hyperparameter_effects
+
+    datasets = dataset_effects(rows)
+    if len(datasets) > 1:
+        columns = ["task", "dataset", "base", "rows", "runs", "zero-shot", "mean", "best", "run"]
+        table(
+            columns,
+            [[*dataclasses.astuple(e)[:-1], e.best_key[:10]] for e in datasets],
+            title="what the data did to accuracy_r",
+        )
+    levels = hyperparameter_effects(rows)
+    if levels:
+        table(
+            ["hyperparameter", "value", "runs", "effect"],
+            [[e.name, e.level, e.runs, f"{e.effect:+.3f}"] for e in levels],
+            title="what hyperparameters did to it (mean difference within dataset and base)",
+        )
 
 
 def _report_search(

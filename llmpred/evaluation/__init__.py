@@ -1,0 +1,1 @@
+"""Evaluation: what finished runs say, from their records and predictions alone."""
