@@ -47,9 +47,8 @@ Asked = tuple[str, str, list[str]]  # question, right choice, wrong choices
 
 def row(draw: Draw) -> dict[str, Any]:
     """Return `question`, `choices`, `answer` (an index) and `kind`."""
-    families = SHIFTED if draw.shifted else FAMILIES
-    kind = draw.pick(tuple(families))
-    question, right, wrong = families[kind](draw)
+    kind = draw.pick(tuple(SHIFTED) if draw.shifted else MIX)
+    question, right, wrong = (FAMILIES | SHIFTED)[kind](draw)
     answer = draw.place % CHOICES
     choices = draw.shuffled(wrong)
     choices.insert(answer, right)
@@ -139,4 +138,6 @@ FAMILIES: dict[str, Callable[[Draw], Asked]] = {
     "which": _which,
     "most": _most,
 }
+# Half of the questions need names alone, half a passage.
+MIX = ("sort", "sort", "sort", "odd", "odd", "fact", "fact", "which", "which", "most")
 SHIFTED: dict[str, Callable[[Draw], Asked]] = {"sum": _sum, "series": _series}
