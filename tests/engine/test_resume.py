@@ -218,18 +218,18 @@ def test_a_training_is_kept_until_its_evaluation_is_done(
         with pytest.raises(ZeroDivisionError):
             carry_out(spec, tmp_path / "parts")
     assert checkpoints(tmp_path / "parts") == ["checkpoint-7"]
-    asked: list[int] = []
-    again = carry_out(spec, tmp_path / "parts", stop=lambda: asked.append(1))
-    assert asked == []
+    saves: list[int] = []
+    again = carry_out(spec, tmp_path / "parts", saved=lambda: saves.append(1))
+    assert saves == []
     assert losses(again) == losses(whole)
     assert again.predictions.equals(whole.predictions)
 
 
 def test_resume_none_starts_over(tiny_causal: Path, tmp_path: Path) -> None:
     interrupted(causal(tiny_causal), tmp_path, 5)
-    asked: list[int] = []
-    outcome = carry_out(causal(tiny_causal, resume="none"), tmp_path, stop=lambda: asked.append(1))
-    assert len(asked) == 7
+    saves: list[int] = []
+    outcome = carry_out(causal(tiny_causal, resume="none"), tmp_path, saved=lambda: saves.append(1))
+    assert len(saves) == 4  # after steps 2, 4, 6 and 7
     assert len(losses(outcome)) == 7
     assert checkpoints(tmp_path) == ["checkpoint-6", "checkpoint-7"]
 
