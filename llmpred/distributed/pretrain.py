@@ -14,7 +14,7 @@ from typing import Any
 
 from llmpred.bases.pretraining.prepare import Prepared
 from llmpred.bases.pretraining.train import Settings, Step
-from llmpred.errors import LlmpredError, Problem, StorageError
+from llmpred.errors import DataError, LlmpredError, Problem, StorageError
 from llmpred.sweep.cluster import connected
 
 LOG, SETTINGS = "log.jsonl", "settings.json"
@@ -62,9 +62,17 @@ def pretrain(
         show: tells people about progress, a line at a time.
 
     Raises:
+        DataError: if too little text is held out to validate on.
         StorageError: if the folder holds a run with other settings.
         LlmpredError: if training fails.
     """
+    longest = max(len(held_out.ids) for held_out in prepared.validation().values())
+    if longest < settings.length:
+        law = (
+            "one corpus at least must have so much text that one document in 100, which is held "
+            f"out, gives {settings.length} tokens to validate on, but the most is {longest}"
+        )
+        raise DataError(Problem(law, fix="Give more text."))
     _same_settings(prepared.folder / SETTINGS, settings, placement)
     with connected(placement.address) as ray:
         gpus = int(ray.cluster_resources().get("GPU", 0)) >= placement.workers
@@ -214,7 +222,7 @@ def _worker(config: dict[str, Any]) -> None:
             row = asdict(step)
             spent = step.seconds - logged.seconds
             row["tokens_per_second"] = (step.tokens - logged.tokens) / max(spent, 1e-9)
-            if (step.step % placement.validation_steps == 0 or last) and len(held_out):
+            if step.step % placement.validation_steps == 0 or last:
                 losses = train.validate(model, held_out, settings.length, VALIDATION_WINDOWS)
                 row["validation_loss"] = float(losses.mean())
             with log.open("a") as file:

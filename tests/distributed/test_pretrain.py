@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ WORDS = TEXT.split()
 
 def corpus(folder: Path) -> Path:
     path = folder / "notes.txt"
-    n = len(WORDS)
-    lines = (" ".join(WORDS[(i * j + j) % n] for j in range(5, 35)) for i in range(400))
+    draw = random.Random(0)
+    lines = (" ".join(draw.choices(WORDS, k=30)) for _ in range(1500))
     path.write_text("\n\n".join(lines), "utf-8")
     return path
 
@@ -32,6 +33,7 @@ def rows(folder: Path) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_job_from_text_to_card(tmp_path: Path):
     corpus(tmp_path)
     run = command(tmp_path, "--tokens", "20480")
@@ -59,6 +61,7 @@ def test_the_job_from_text_to_card(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_killed_and_called_again_learn_what_one_learns(tmp_path: Path):
     """Workers share every step; a killed job goes on from its checkpoint, in the same order."""
     from llmpred.bases.pretraining.corpora import parse_corpora
@@ -100,3 +103,17 @@ def test_two_processes_killed_and_called_again_learn_what_one_learns(tmp_path: P
     ]
     assert len(losses[1]) == 15
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+
+
+def test_too_little_text_to_validate_on_is_said_before_training(tmp_path: Path):
+    from llmpred.bases.pretraining.corpora import parse_corpora
+    from llmpred.bases.pretraining.prepare import prepare
+    from llmpred.bases.pretraining.train import Settings
+    from llmpred.distributed.pretrain import Placement, pretrain
+    from llmpred.errors import DataError
+
+    (tmp_path / "a.txt").write_text(" ".join(WORDS * 9), "utf-8")
+    mixture = parse_corpora([str(tmp_path / "a.txt")])
+    few = prepare(mixture, tmp_path / "work", vocabulary=300, characters=100, positions=1024)
+    with pytest.raises(DataError, match=r"gives 256 tokens to validate on, but the most is 0"):
+        pretrain(few, Settings(tokens=1024), Placement(), tmp_path / "made", "", print)
