@@ -1,0 +1,277 @@
+"""Is there anything to predict on the shipped proxy, and does it rank data as a real model does?
+
+    python benchmarks/proxy_signal.py --storage ~/llmpred-signal [--part signal,noise,knobs]
+
+Runs fine-tunes through the job and prints, from the ledger alone:
+
+- signal: per task of search_spaces/world.yaml, the spread of accuracy_r, the best run against
+  zero-shot, and the seconds a run;
+- noise: the standard deviation over 5 seeds of the same runs;
+- knobs: Spearman's correlation of each knob's 6 levels with the score, mean of 3 seeds;
+- real: LoRA on 2,000 sentences of SST-2 and 2,000 reviews of ChnSentiCorp;
+- rank: 12 sentiment datasets made of SST-2, run on the proxy and on smollm2-135m: Spearman, and
+  what is lost by taking the proxy's choice.
+
+The last two need --data and are left out without it. Everything is kept in --storage: what is
+paid for is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from scipy.stats import spearmanr
+
+from llmpred.ledger import Ledger
+
+ROOT = Path(__file__).resolve().parents[1]
+WORLD = ROOT / "search_spaces" / "world.yaml"
+TASKS = ("sentiment", "multiple_choice", "qa", "summarization")
+SEEDS = 5
+GOOD = {"r": 8, "alpha": 16, "target_modules": "all_linear"}
+OPTIM = {"lr": 5e-3, "max_steps": 40, "batch_size": 16, "warmup": 0.1}
+
+Row = dict[str, Any]
+
+
+def collect(space: dict[str, Any], storage: Path) -> list[Row]:
+    """Run a space through the job; return the ledger's rows of its runs, zero-shot ones too."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{space['name']}.yaml"
+        path.write_text(yaml.safe_dump(space, sort_keys=False, allow_unicode=True), "utf-8")
+        command = [sys.executable, str(ROOT / "jobs/collect_ground_truth.py"), "--json"]
+        command += ["--space", str(path), "--storage", str(storage), "--no-tracking"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    keys = [run["key"] for run in json.loads(done.stdout)["run_list"]]
+    rows = {row["key"]: row for row in Ledger(storage).table().to_pylist()}
+    return [rows[key] for key in keys]
+
+
+def trained(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.get("tokens.steps")]
+
+
+def world() -> dict[str, Any]:
+    return yaml.safe_load(WORLD.read_text("utf-8"))
+
+
+def of_task(space: dict[str, Any], task: str) -> list[dict[str, Any]]:
+    return [data for data in space["datasets"] if data["task"]["name"] == task]
+
+
+def spread(rows: list[Row]) -> float:
+    return statistics.stdev(row["accuracy_r"] for row in rows)
+
+
+def signal(storage: Path) -> None:
+    """Print the spread of each task's default space, and its best run against zero-shot."""
+    rows = collect(world(), storage)
+    print(f"{'task':16} runs  sd     zero-shot  best   gain   seconds a run (median)")
+    for task in TASKS:
+        mine = trained([row for row in rows if row["task"] == task])
+        plain = [row for row in mine if row["zero_shot_accuracy_r"] is not None]
+        gains = {row["accuracy_r"] - row["zero_shot_accuracy_r"]: row for row in plain}
+        gain = max(gains)
+        best = gains[gain]["accuracy_r"]
+        seconds = statistics.median(row["wall.total"] for row in mine)
+        print(
+            f"{task:16} {len(mine):4}  {spread(mine):.3f}  {best - gain:9.3f}  {best:.3f}  "
+            f"{gain:+.3f}  {seconds:.1f}"
+        )
+
+
+def noise(storage: Path) -> None:
+    """Print the standard deviation over seeds of one middling run a task."""
+    print(f"{'task':16} accuracy_r of {SEEDS} seeds, sd")
+    for task in TASKS:
+        space = world()
+        space |= {"name": f"noise-{task}", "datasets": of_task(space, task)[:1], "sampler": "grid"}
+        space["datasets"][0]["recipe"] = [{"subsample": {"n": 200}}]
+        del space["samples"]
+        space |= {
+            "seeds": list(range(SEEDS)),
+            "methods": [{"adapter": GOOD}],
+            "optim": OPTIM | {"lr": 2e-3, "max_steps": 15},
+        }
+        scores = [row["accuracy_r"] for row in trained(collect(space, storage))]
+        print(f"{task:16} {' '.join(f'{s:.3f}' for s in scores)}, {statistics.stdev(scores):.3f}")
+
+
+# Knob -> (whether more should help, levels, how a level changes a dataset).
+LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+SIZES = (10, 25, 60, 150, 400, 1000)
+KNOBS: dict[str, tuple[int, tuple[float, ...], Any]] = {
+    "label noise": (-1, NOISE, lambda x: {"recipe": [{"label_noise": {"share": x}}]}),
+    "mismatch": (-1, LEVELS, lambda x: {"recipe": [{"shuffle_answers": {"share": x}}]}),
+    "distinct examples": (1, SIZES, lambda x: {"recipe": [{"subsample": {"n": x}}]}),
+}
+
+
+def knobs(storage: Path) -> None:
+    """Print how each knob's levels move the score."""
+    for task in TASKS:
+        for name, (sign, levels, change) in KNOBS.items():
+            if task in ("qa", "summarization") and name == "label noise":
+                continue  # of a text it is what mismatch is
+            space = world()
+            first = of_task(space, task)[0]
+            datasets = [first | {"name": f"{x:g}"} | change(x) for x in levels]
+            for data in datasets:
+                if name != "distinct examples":
+                    data["recipe"] = [{"subsample": {"n": 400}}, *data["recipe"]]
+            del space["samples"]
+            space |= {
+                "name": f"knob-{task}-{name.replace(' ', '-')}",
+                "sampler": "grid",
+                "datasets": datasets,
+                "seeds": [0, 1, 2],
+                "methods": [{"adapter": GOOD}],
+                "optim": OPTIM,
+            }
+            rows = trained(collect(space, storage))
+            means = [
+                statistics.fmean(r["accuracy_r"] for r in rows if r["dataset"] == f"{x:g}")
+                for x in levels
+            ]
+            rho = spearmanr(levels, means).statistic
+            held = "as it should" if rho * sign >= 0.8 else "NOT as it should"
+            scores = " ".join(f"{mean:.3f}" for mean in means)
+            print(f"{task:16} {name:18} {scores}  rho {rho:+.2f}  {held}")
+
+
+def real(storage: Path, data: Path) -> None:
+    """Print what the proxy learns from real sentences, English and Chinese."""
+    sources = {
+        "SST-2": ("sst2_train.tsv", "sst2_test.tsv", "sentence", "en", ["negative", "positive"]),
+        "ChnSentiCorp": (
+            "chnsenticorp_train.tsv",
+            "chnsenticorp_dev.tsv",
+            "text_a",
+            "zh",
+            ["负面", "正面"],
+        ),
+    }
+    for name, (train, test, column, language, words) in sources.items():
+        space = {
+            "name": f"real-{name}",
+            "sampler": "grid",
+            "task": {
+                "name": "sentiment",
+                "language": language,
+                "labels": dict(enumerate(words)),
+                "max_length": 160,
+            },
+            "datasets": [
+                {
+                    "name": name,
+                    "source": str(data / "sentiment" / train),
+                    "columns": {"text": column},
+                    "recipe": [{"subsample": {"n": 2000}}],
+                }
+            ],
+            "bases": ["proxy"],
+            "methods": [
+                {"head": head, "adapter": {"r": 16, "alpha": 32, "target_modules": "all_linear"}}
+                | loss
+                for head, loss in (("label_scoring", {"loss": "candidates"}), ("classifier", {}))
+            ],
+            "optim": {"lr": {"grid": [2e-3, 5e-3]}, "epochs": 3, "batch_size": 16, "warmup": 0.1},
+            "evaluation": {
+                "data": {
+                    "source": str(data / "sentiment" / test),
+                    "columns": {"text": column},
+                }
+            },
+            "execution": {"micro_batch": 16, "eval_batch": 64},
+        }
+        for row in collect(space, storage):
+            how = f"{row['method.head']} lr {row['optim.lr']:g}" if trained([row]) else "zero-shot"
+            print(f"{name:14} {how:28} {row['accuracy_r']:.3f}  {row['wall.total']:.0f} s")
+
+
+def rank(storage: Path, data: Path) -> None:
+    """Print how the proxy ranks 12 datasets against how smollm2-135m does."""
+    recipes: dict[str, list[dict[str, Any]]] = {
+        "n300": [{"subsample": {"n": 300}}],
+        "n40": [{"subsample": {"n": 40}}],
+        "n10": [{"subsample": {"n": 10}}],
+        "noise15": [{"subsample": {"n": 300}}, {"label_noise": {"share": 0.15}}],
+        "noise30": [{"subsample": {"n": 300}}, {"label_noise": {"share": 0.3}}],
+        "noise45": [{"subsample": {"n": 300}}, {"label_noise": {"share": 0.45}}],
+        "mismatch50": [{"subsample": {"n": 300}}, {"shuffle_answers": {"share": 0.5}}],
+        "mismatch100": [{"subsample": {"n": 300}}, {"shuffle_answers": {"share": 1.0}}],
+        "near_duplicates": [{"subsample": {"n": 40}}, {"near_duplicate": {"share": 1.0}}],
+        "words3": [{"subsample": {"n": 300}}, {"truncate": {"words": 3}}],
+        "words6": [{"subsample": {"n": 300}}, {"truncate": {"words": 6}}],
+        "noise60": [{"subsample": {"n": 300}}, {"label_noise": {"share": 0.6}}],
+    }
+    columns = {"text": "sentence"}
+    scores = {}
+    for base, lr in (("proxy", 5e-3), ("smollm2-135m", 1e-3)):
+        space = {
+            "name": f"rank-{base}",
+            "sampler": "grid",
+            "task": {
+                "name": "sentiment",
+                "language": "en",
+                "labels": {0: "negative", 1: "positive"},
+                "max_length": 96,
+            },
+            "datasets": [
+                {
+                    "name": name,
+                    "source": str(data / "sentiment/sst2_train.tsv"),
+                    "columns": columns,
+                    "recipe": recipe,
+                }
+                for name, recipe in recipes.items()
+            ],
+            "bases": [base],
+            "methods": [{"head": "label_scoring", "loss": "candidates", "adapter": GOOD}],
+            "optim": {"lr": lr, "max_steps": 20, "batch_size": 16, "warmup": 0.1},
+            "evaluation": {
+                "data": {"source": str(data / "sentiment/sst2_test.tsv"), "columns": columns},
+                "limit": 300,
+            },
+            "execution": {"micro_batch": 16, "eval_batch": 64},
+        }
+        scores[base] = {r["dataset"]: r["accuracy_r"] for r in trained(collect(space, storage))}
+    proxy, real_one = scores["proxy"], scores["smollm2-135m"]
+    for name in sorted(recipes, key=lambda name: -real_one[name]):
+        print(f"{name:16} proxy {proxy[name]:.3f}  smollm2-135m {real_one[name]:.3f}")
+    rho = spearmanr([proxy[n] for n in recipes], [real_one[n] for n in recipes]).statistic
+    chosen = max(recipes, key=lambda name: proxy[name])
+    regret = max(real_one.values()) - real_one[chosen]
+    print(f"Spearman {rho:+.2f}; the proxy chooses {chosen}, which costs {regret:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--storage", type=Path, required=True)
+    parser.add_argument("--part", default="signal,noise,knobs,real,rank")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
+    args = parser.parse_args()
+    for part in args.part.split(","):
+        print(f"== {part}", flush=True)
+        if part in ("real", "rank"):
+            if (args.data / "sentiment").is_dir():
+                {"real": real, "rank": rank}[part](args.storage, args.data.resolve())
+            else:
+                print(f"skipped: {args.data} has no folder `sentiment`")
+        else:
+            {"signal": signal, "noise": noise, "knobs": knobs}[part](args.storage)
+
+
+if __name__ == "__main__":
+    main()
