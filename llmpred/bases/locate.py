@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from llmpred.bases.fetch import is_here, known_folder
 from llmpred.bases.registry import KNOWN
-from llmpred.cache import cache_root
+from llmpred.cache import cache_root, remembered
 from llmpred.errors import BaseError, Problem, StorageError, nearest
 from llmpred.spec.run import BaseSpec
 
@@ -148,7 +148,7 @@ def _read_folder(path: str, stamps: tuple[tuple[str, int, int], ...]) -> Located
     )
 
 
-@functools.lru_cache(maxsize=64)
+@remembered
 def _locate_hub(name: str, revision: str | None) -> Located:
     """Find a hub model in the local cache if it is all there, by the hub's metadata if not."""
     from huggingface_hub import HfApi

@@ -219,7 +219,7 @@ def _method_payload(method: MethodSpec) -> dict[str, Any]:
 
 def _base_problems(spec: RunSpec, base: Located) -> list[Problem]:
     problems = []
-    if base.kind == "encoder" and spec.method.head != "classifier":
+    if base.kind == "encoder" and spec.method.head not in ("classifier", "auto"):
         problems.append(
             Problem(
                 f"`method.head` {spec.method.head} needs a causal language model, but "

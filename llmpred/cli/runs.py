@@ -9,8 +9,8 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from operator import attrgetter
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +31,7 @@ from llmpred.cli.common import (
     size,
     table,
 )
-from llmpred.errors import InputError, Problem
+from llmpred.errors import InputError, Problem, StorageError
 
 if TYPE_CHECKING:
     from llmpred.ledger import Ledger
@@ -49,7 +49,10 @@ SHOWN = 40  # rows of a table for people
 Price = Annotated[
     float | None,
     typer.Option(
-        "--price-per-hour", min=0, help="Price of one worker (a GPU, or a CPU worker) an hour."
+        "--price-per-hour",
+        min=0,
+        envvar="LLMPRED_PRICE_PER_HOUR",
+        help="Price of one worker (a GPU, or a CPU worker) an hour.",
     ),
 ]
 
@@ -179,7 +182,8 @@ def collect(
         raise InputError(
             Problem(
                 f"--max-cost {max_cost:g} needs a price",
-                fix="Give --price-per-hour: what one worker, a GPU or a CPU worker, costs an hour.",
+                fix="Give --price-per-hour, or set LLMPRED_PRICE_PER_HOUR: what one worker, a GPU "
+                "or a CPU worker, costs an hour.",
             )
         )
     ledger = open_ledger(storage)
@@ -245,8 +249,9 @@ def collect(
     if tracker is not None:
         tracker.end_sweep("KILLED" if result.interrupted else "FINISHED")
         untracked = tracker.summary()
-    tried = (t.key for t in result.trials) if isinstance(result, Searched) else planned.runs
-    _prune_adapters(planned, tried, ledger)
+    if not idle:
+        tried = (t.key for t in result.trials) if isinstance(result, Searched) else planned.runs
+        _prune_adapters(planned, tried, ledger)
     again = shlex.join([*(["python"] if sys.argv[0].endswith(".py") else []), *sys.argv])
     if isinstance(result, Searched):
         _report_search(loaded, ledger, result, untracked, again, json)
@@ -312,7 +317,8 @@ def _scratch(storage: Root) -> Iterator[str]:
     try:
         yield f"{storage.root}/{name}"
     finally:
-        storage.delete_folder(name)
+        with suppress(StorageError):  # what went wrong with it has been told
+            storage.delete_folder(name)
         if (local := storage.local_path("dry-runs")) is not None:
             shutil.rmtree(local / Path(name).name, ignore_errors=True)
             with suppress(OSError):  # another dry run is in it
@@ -584,6 +590,7 @@ def _leave(
 def _names(runs: Iterable[Any]) -> dict[str, str]:
     """Return what is trained how, by key; runs that would read the same say where they differ."""
     from llmpred.ledger.difference import diff
+    from llmpred.spec.canonical import canonical_json
 
     names = {}
     alike: dict[tuple[str, str, str], list[Any]] = {}
@@ -591,12 +598,18 @@ def _names(runs: Iterable[Any]) -> dict[str, str]:
         names[run.key] = _what(run)
         alike.setdefault((run.dataset, run.base, names[run.key]), []).append(run)
     for group in alike.values():
-        parts = [run.spec.model_dump(include={"base", "method", "optim"}) for run in group]
+        told = {"base", "task", "evaluation"}
+        if group[0].spec.trains:
+            told |= {"method", "optim", "dataset"}
+        parts = [run.spec.model_dump(mode="json", include=told) for run in group]
         paths = {d.path.split("[")[0]: None for part in parts[1:] for d in diff(parts[0], part)}
-        for run in group:
+        for run, part in zip(group, parts, strict=True):
             for path in paths:
-                value = attrgetter(path)(run.spec)
-                names[run.key] += f", {path.rpartition('.')[2]} {value}"
+                value: Any = part
+                for name in path.split("."):
+                    value = (value or {}).get(name)
+                text = value if isinstance(value, str) else canonical_json(value)
+                names[run.key] += f", {path.rpartition('.')[2]} {shorten(text, 60)}"
     return names
 
 

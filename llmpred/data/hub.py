@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmpred.cache import remembered
 from llmpred.data.rows import Row
 from llmpred.errors import DataError, Problem, nearest
 from llmpred.spec.run import SourceSpec
@@ -53,14 +54,17 @@ def open_hub(source: SourceSpec) -> Found:
     Raises:
         DataError: if the dataset, its subset, revision or split cannot be had.
     """
-    import datasets
-
-    found = _called(
-        source, datasets.load_dataset, source.source, source.subset, revision=source.revision
-    )
-    split = _split(source, found)
+    split = _split(source, _from_hub(source.source, source.subset, source.revision))
     files = tuple(Path(file["filename"]) for file in split.cache_files)
     return files, lambda: _rows(split, source.source)
+
+
+@remembered
+def _from_hub(name: str, subset: str | None, revision: str | None) -> Any:
+    import datasets
+
+    source = SourceSpec(source=name, subset=subset, revision=revision)
+    return _called(source, datasets.load_dataset, name, subset, revision=revision)
 
 
 def _called(source: SourceSpec, call: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -192,15 +192,16 @@ def _missing(path: Path, name: str) -> DataError:
 
 
 def _synthetic(source: SourceSpec) -> Opened:
-    from llmpred.data.synthetic import generate
+    from llmpred.data import synthetic
 
     name = source.source.removeprefix("synthetic:")
-    rows = generate(name, source.options or {})
 
     def read() -> tuple[Iterator[Row], list[str]]:
+        rows = synthetic.generate(name, source.options or {})
         return (Row(f"synthetic:{name}, row {i}", row) for i, row in enumerate(rows, 1)), []
 
-    return Opened((), read)
+    # The rows are those of this generator: when its code changes, they are made again.
+    return Opened(tuple(sorted(Path(synthetic.__file__).parent.glob("*.py"))), read)
 
 
 def _parser(parse: Callable[..., Any]) -> tuple[list[Any], bool]:

@@ -11,7 +11,7 @@ from llmpred.bases.load import load_model, load_tokenizer
 from llmpred.bases.locate import Located, locate
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import semantics
-from llmpred.errors import LlmpredError, Problem, SpecError
+from llmpred.errors import BaseError, LlmpredError, Problem, SpecError
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,11 @@ class LoadedBases:
         self._loaded: LoadedBase | None = None
 
     def get(self, resolved: ResolvedSpec, classes: int | None) -> LoadedBase:
-        """Return the base of a run, with a classification head of `classes` outputs if given."""
+        """Return the base of a run, with a classification head of `classes` outputs if given.
+
+        Raises:
+            BaseError: when its files are no longer those that were resolved.
+        """
         import torch
 
         spec = resolved.spec
@@ -58,6 +62,9 @@ class LoadedBases:
         if self._loaded is None or self._identity != identity:
             self.drop()
             located = locate(spec.base)
+            if located.weights_hash != resolved.hashes["weights"]:
+                law = f"the files of {spec.base.name} are not those that the run was planned with"
+                raise BaseError(Problem(law, fix="Collect again: other weights make another run."))
             tokenizer = load_tokenizer(located)
             semantics.seed_everything(0)  # weights that the base lacks are drawn, always the same
             assert isinstance(tokenizer.pad_token_id, int)

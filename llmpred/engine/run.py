@@ -17,6 +17,7 @@ from llmpred.engine import provenance, semantics
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.evaluate import predict
 from llmpred.engine.models import LoadedBases
+from llmpred.errors import DataError, Problem
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.methods import adapters
 from llmpred.spec.canonical import canonical_json
@@ -71,6 +72,7 @@ def execute(
         report_at: steps, counted from 1.
 
     Raises:
+        BaseError, DataError: when base or data are no longer those that were resolved.
         Interrupted: when `stop` gave a reason.
         OutOfMemory: when one example does not fit in memory.
     """
@@ -80,6 +82,12 @@ def execute(
     reset_peak_memory()
     with _timed(seconds, "load"):
         prepared = prepare(spec, cache=cache)
+        changed = [n for n, value in prepared.hashes.items() if resolved.hashes.get(n) != value]
+        if changed:
+            what = " and ".join(changed)
+            law = f"the rows for {what} are not those that the run was planned with"
+            fix = "Collect again: other rows make another run."
+            raise DataError(Problem(law, spec.dataset.source, fix))
         task = prepared.task
         classes = task.classes(spec.task) if spec.method.head == "classifier" else None
         base = bases.get(resolved, len(classes) if classes else None)

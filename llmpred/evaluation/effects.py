@@ -10,6 +10,7 @@ from typing import Any
 
 LEVELS = 5  # a number with more values than this is shown by thirds
 HYPERPARAMETERS = ("base.", "method.", "optim.")
+FIRST = ("method.head", "method.adapter.kind")  # others may only go with them
 
 Row = Mapping[str, Any]
 
@@ -85,22 +86,25 @@ def dataset_effects(rows: Iterable[Row]) -> list[DatasetEffect]:
 def hyperparameter_effects(rows: Iterable[Row]) -> list[LevelEffect]:
     """Return what each hyperparameter that varies did, within datasets and bases.
 
-    A hyperparameter that goes with one told of before, such as alpha with r, is left out.
+    Only runs on a dataset on which the hyperparameter varies say something of it. What goes with a
+    hyperparameter told of before, such as alpha with r, is left out.
 
     Args:
         rows: of the ledger's table.
     """
-    differences: dict[str, float] = {}
-    trained: list[Row] = []
-    for group in _by_dataset(rows).values():
-        mean = statistics.fmean(row["accuracy_r"] for row in group)
-        differences |= {row["key"]: row["accuracy_r"] - mean for row in group}
-        trained += group
-    names = {name for row in trained for name in row if name.startswith(HYPERPARAMETERS)}
+    groups = [[_meant(row) for row in group] for group in _by_dataset(rows).values()]
+    names = {n for group in groups for row in group for n in row if n.startswith(HYPERPARAMETERS)}
     found = []
     told: list[set[frozenset[str]]] = []
-    for name in [*sorted(names, key=lambda name: (len(name), name)), "seed"]:
-        levels = _levels({row["key"]: row.get(name) for row in trained})
+    for name in [*FIRST, *sorted(names - {*FIRST}, key=lambda n: (len(n), n)), "seed"]:
+        values: dict[str, Any] = {}
+        differences: dict[str, float] = {}
+        for group in groups:
+            if len({row.get(name) for row in group}) > 1:
+                mean = statistics.fmean(row["accuracy_r"] for row in group)
+                values |= {row["key"]: row.get(name) for row in group}
+                differences |= {row["key"]: row["accuracy_r"] - mean for row in group}
+        levels = _levels(values) if values else {}
         parts = {frozenset(keys) for keys in levels.values()}
         if len(parts) < 2 or parts in told:
             continue
@@ -109,6 +113,13 @@ def hyperparameter_effects(rows: Iterable[Row]) -> list[LevelEffect]:
             effect = statistics.fmean(differences[key] for key in keys)
             found.append(LevelEffect(name, level, len(keys), effect))
     return found
+
+
+def _meant(row: Row) -> Row:
+    """Return the row without the adapter's fields where it is no LoRA: they say nothing there."""
+    if row.get("method.adapter.kind", "lora") == "lora":
+        return row
+    return {n: v for n, v in row.items() if not n.startswith("method.adapter.") or n in FIRST}
 
 
 def _by_dataset(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:

@@ -42,6 +42,14 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`{run.method.head}`",
             "Remove it, or take head `label_scoring`.",
         )
+    if run.method.head == "auto" and adapter.kind == "none":
+        yield (
+            ("method", "head"),
+            "a base without an adapter is scored as it is or gets a trained head, which `auto` "
+            "does not tell",
+            "Set it to `classifier` for a frozen base with a trained head; to another one for "
+            "zero-shot.",
+        )
     if heads is not None:
         yield from _head(run, heads)
     if not run.trains:  # what follows is about training

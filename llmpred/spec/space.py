@@ -520,6 +520,8 @@ def expand(space: Space) -> list[RunSpec]:
     In `mode: search` the trials are drawn as the search goes (see `materialize`); the runs known
     before it starts are the zero-shot ones.
 
+    What scores the base of a run with head `auto` is known once that is settled, by `resolve`.
+
     Raises:
         SpecError: if values drawn together do not go together, one problem a key path.
     """
@@ -539,7 +541,7 @@ def planned_runs(space: Space) -> list[PlannedRun]:
         if space.mode == "collect":
             runs = trained if run.trains else untrained
             runs.setdefault(_identity(run), PlannedRun(run, combination, sample))
-        if space.zero_shot and run.method.head != "classifier":
+        if space.zero_shot and run.method.head not in ("classifier", "auto"):
             run = _zero_shot(run)
             untrained.setdefault(_identity(run), PlannedRun(run, combination, None))
     if found:

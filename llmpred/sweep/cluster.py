@@ -131,11 +131,12 @@ def this_machine() -> tuple[dict[str, float], int | None]:
     answer = subprocess.run(asked, capture_output=True, text=True, check=False)
     gpus = [re.split(r",\s*", line) for line in answer.stdout.splitlines() if line.count(",") == 2]
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        shown = [name.strip() for name in visible.split(",")]
-        gpus = [gpu for gpu in gpus if gpu[0] in shown or gpu[1] in shown]
+        shown = [name.strip() for name in visible.split(",") if name.strip()]
+        gpus = [g for g in gpus if any(g[0] == n or g[1].startswith(n) for n in shown)]
     if answer.returncode or not gpus:
         return resources, None
-    return {**resources, "GPU": float(len(gpus))}, min(int(gpu[2]) for gpu in gpus) * 2**20
+    sizes = [int(gpu[2]) * 2**20 for gpu in gpus if gpu[2].isdigit()]  # some share the RAM: [N/A]
+    return {**resources, "GPU": float(len(gpus))}, min(sizes, default=None)
 
 
 def choose_workers(

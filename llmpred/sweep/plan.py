@@ -72,10 +72,21 @@ def make_plan(
             continue
         resolved.setdefault(run.key, run)
     if problems:
-        raise SpecError(problems)
+        raise SpecError(_merged(problems))
     runs = {**untouched, **resolved}
     notes = tuple(dict.fromkeys(note for run in runs.values() for note in run.notes))
     return Plan(runs, frozenset(runs.keys() & ledger.keys()), notes)
+
+
+def _merged(problems: Sequence[Problem]) -> list[Problem]:
+    """Say each problem once, with its first place and in how many others it stands."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for problem in dict.fromkeys(problems):
+        places.setdefault((problem.law, problem.fix), []).append(problem.where)
+    return [
+        Problem(law, f"{where[0]} and {len(where) - 1} more" if where[1:] else where[0], fix)
+        for (law, fix), where in places.items()
+    ]
 
 
 def packs(runs: Sequence[ResolvedSpec], workers: int) -> list[list[ResolvedSpec]]:

@@ -176,9 +176,7 @@ def _run_and_record(
             raise
         record = _with_weights(outcome, trained, kept)
         if outcome.adapter is not None:
-            facts = record.model_dump(
-                mode="json", include={"key", "status", "loss_curve", "tokens"}
-            )
+            facts = record.model_dump(mode="json", include={"key", "loss_curve", "tokens"})
             (outcome.adapter / TRAINED).write_text(json.dumps(facts))
             storage.put_folder(outcome.adapter, kept)
         provenance = {**record.provenance, "sweep": orders.sweep}
@@ -213,8 +211,6 @@ def _with_weights(outcome: Outcome, trained: Path | None, kept: str) -> RunRecor
         "tokens": facts["tokens"],
         "provenance": {**record.provenance, "trained_by": facts["key"]},
     }
-    if facts["status"] == "diverged":
-        changes["status"] = "diverged"
     return record.model_copy(update=changes)
 
 

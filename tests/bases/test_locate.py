@@ -15,6 +15,7 @@ import pytest
 
 from llmpred.bases import locate as module
 from llmpred.bases.locate import Located, identity_files, locate
+from llmpred.cache import forget
 from llmpred.errors import BaseError
 from llmpred.spec.run import BaseSpec
 
@@ -28,7 +29,7 @@ def found(name: str | Path, revision: str | None = None) -> Located:
 
 @pytest.fixture(autouse=True)
 def no_memory() -> None:
-    module._locate_hub.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -343,7 +344,7 @@ def test_a_hub_model_is_known_by_its_metadata(
     assert weights < (copy / "model.safetensors").stat().st_size  # at most its header
     assert not any(path.endswith("tokenizer.json") for path, _ in hub)
     # And again when everything is in the cache.
-    module._locate_hub.cache_clear()
+    forget()
     fill_cache(copy, tmp_path / "hub", set(LARGE))
     asked = len(hub)
     cached = found(NAME)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 
 from llmpred.bases.resolve import resolve
 from llmpred.engine.models import LoadedBases, pick_device
-from llmpred.errors import InputError, SpecError
+from llmpred.engine.run import execute
+from llmpred.errors import BaseError, DataError, InputError, SpecError
 from llmpred.spec.run import RunSpec
 from tests.conftest import ROOT
 from tests.runs import carry_out, fingerprint, lora, losses, run_spec
@@ -306,3 +308,26 @@ def test_a_device_that_is_not_there_is_said() -> None:
     with pytest.raises(SpecError, match="torch sees no CUDA device"):
         pick_device("cuda")
     assert pick_device("auto").type == "cpu"
+
+
+def test_rows_that_changed_since_the_plan_are_not_run(tiny_causal: Path, tmp_path: Path) -> None:
+    data = tmp_path / "rows.csv"
+    rows = [f"a {w} film number {i},{w}" for i, w in enumerate(["negative", "positive"] * 12)]
+    data.write_text("\n".join(["text,label", *rows]))
+    spec = run_spec(tiny_causal, dataset={"source": str(data), "options": None})
+    resolved = resolve(spec)
+    data.write_text("\n".join(["text,label", *rows[2:]]))
+    with pytest.raises(DataError, match="rows for train are not those"):
+        execute(resolved, LoadedBases(), tmp_path / "run")
+
+
+def test_weights_that_changed_since_the_plan_are_not_run(tiny_causal: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_causal, base)
+    resolved = resolve(run_spec(base))
+    weights = base / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(BaseError, match="are not those that the run was planned with"):
+        execute(resolved, LoadedBases(), tmp_path / "run")

@@ -56,6 +56,22 @@ def test_what_goes_together_is_told_once_and_thirds_stand_for_many_values():
     assert [e.effect for e in thirds] == pytest.approx([0.2, 0.0, -0.2])
 
 
+def test_only_datasets_on_which_it_varies_say_something():
+    rows = [*ROWS[:4], row("f", "fixed", 0.5, 1e-3), row("g", "fixed", 0.9, 1e-3)]
+    assert [(e.level, e.runs) for e in hyperparameter_effects(rows)] == [("0.001", 2), ("0.01", 2)]
+    heads = [row("h", "h", 0.5, 1e-3, **{"method.head": "classifier"}), *ROWS[:1]]
+    assert hyperparameter_effects(heads) == []
+
+
+def test_a_rank_says_nothing_of_a_full_fine_tune():
+    kinds = {"full": 8, "lora": 4}
+    rows = [
+        row(kind, "one", 0.5, 1e-3, **{"method.adapter.kind": kind, "method.adapter.r": r})
+        for kind, r in kinds.items()
+    ]
+    assert {e.name for e in hyperparameter_effects(rows)} == {"method.adapter.kind"}
+
+
 def test_nothing_to_compare():
     assert dataset_effects([]) == []
     assert hyperparameter_effects(ROWS[:1]) == []

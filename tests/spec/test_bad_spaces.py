@@ -146,6 +146,11 @@ BAD = [
         [["`method.adapter.target_modules[0]` must be text"]],
     ),
     (
+        "head: label_scoring\n    adapter:\n      kind: lora",
+        "adapter:\n      kind: none",
+        [["which `auto` does not tell", "methods[0].head"]],
+    ),
+    (
         "head: label_scoring",
         "head: classifier\n    length_normalization: true",
         [["belongs to head `label_scoring`"]],
