@@ -507,9 +507,9 @@ def _show_effects(rows: list[dict[str, Any]]) -> None:
     levels = hyperparameter_effects(rows)
     if levels:
         table(
-            ["hyperparameter", "value", "runs", "effect"],
+            ["hyperparameter", "value", "runs", "mean difference"],
             [[e.name, e.level, e.runs, f"{e.effect:+.3f}"] for e in levels],
-            title="what hyperparameters did to it (mean difference within dataset and base)",
+            title="what hyperparameters did to it",
         )
 
 
