@@ -609,6 +609,7 @@ def _names(runs: Iterable[Any]) -> dict[str, str]:
                 for name in path.split("."):
                     value = (value or {}).get(name)
                 text = value if isinstance(value, str) else canonical_json(value)
+                text = "unset" if value is None else text
                 names[run.key] += f", {path.rpartition('.')[2]} {shorten(text, 60)}"
     return names
 
