@@ -437,10 +437,14 @@ def _report(
     json: bool,
 ) -> None:
     """Say what was collected and what to do next; leave with 0 only if every run has an outcome."""
+    import pyarrow as pa
+
     from llmpred.sweep.orders import FAILED
     from llmpred.sweep.progress import duration
 
-    outcomes = {row["key"]: row for row in ledger.table().to_pylist()}
+    everything = ledger.table()
+    mine = pa.array([key in planned.runs for key in everything["key"].to_pylist()], pa.bool_())
+    outcomes = {row["key"]: row for row in everything.filter(mine).to_pylist()}
     # A run that failed when it was forced still has its old outcome.
     failed = {k: d for k, d in result.done.items() if k not in outcomes or d.state in FAILED}
     names = _names(planned.runs.values())

@@ -107,17 +107,6 @@ def write_card(
         scores: on held-out documents.
         about: `command`, `hardware`, `workers`, `versions`, as measured by the caller.
     """
-    (folder / CARD).write_text(_card(folder, prepared, settings, done, scores, about), "utf-8")
-
-
-def _card(
-    folder: Path,
-    prepared: Prepared,
-    settings: Settings,
-    done: Step,
-    scores: Sequence[Score],
-    about: Mapping[str, str],
-) -> str:
     corpora = prepared.facts["corpora"]
     weighed = [corpus["tokens"] * corpus["weight"] for corpus in corpora]
     weights = _count_weights(folder)
@@ -158,7 +147,7 @@ def _card(
         ],
     )
     chosen = ", ".join(f"{k} {v}" for k, v in asdict(settings).items() if v is not None)
-    return f"""---
+    text = f"""---
 language: [en, zh]
 library_name: transformers
 pipeline_tag: text-generation
@@ -213,6 +202,7 @@ Kneser-Ney) counted the same training documents and were scored on the same toke
 Over all, in bits a byte: model {bits["model"]:.3f}, trigram {bits["trigram"]:.3f}, unigram \
 {bits["unigram"]:.3f}.
 """
+    (folder / CARD).write_text(text, "utf-8")
 
 
 def _count_weights(folder: Path) -> int:

@@ -85,22 +85,22 @@ def _count(draw: Draw) -> int:
     return 2 + draw.below(2) if draw.length != "long" else 3 + draw.below(2)
 
 
-def _fact(draw: Draw) -> Asked:
+def _rivals(draw: Draw) -> tuple[Entity, str, list[tuple[Entity, str]]]:
+    """Return whom and what to ask for, and the facts of all that could be confused with it."""
     kind = draw.pick(tuple(KINDS))
     attribute = draw.pick(ATTRIBUTES[kind])
     rivals = draw.rivals(kind, attribute, _count(draw))
-    who = draw.pick(rivals)
-    question = draw.ask(who, attribute)
-    return question, [(rival, attribute) for rival in rivals], draw.value(who, attribute)
+    return draw.pick(rivals), attribute, [(rival, attribute) for rival in rivals]
+
+
+def _fact(draw: Draw) -> Asked:
+    who, attribute, facts = _rivals(draw)
+    return draw.ask(who, attribute), facts, draw.value(who, attribute)
 
 
 def _which(draw: Draw) -> Asked:
-    kind = draw.pick(tuple(KINDS))
-    attribute = draw.pick(ATTRIBUTES[kind])
-    rivals = draw.rivals(kind, attribute, _count(draw))
-    who = draw.pick(rivals)
-    question = draw.ask_which(who, attribute)
-    return question, [(rival, attribute) for rival in rivals], draw.name(who)
+    who, attribute, facts = _rivals(draw)
+    return draw.ask_which(who, attribute), facts, draw.name(who)
 
 
 def _chain(draw: Draw) -> Asked:
