@@ -1,0 +1,1 @@
+"""Meta-features: numbers that describe a run before it is run. Pure functions; no Ray here."""
