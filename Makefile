@@ -19,7 +19,6 @@ help:  ## list the targets
 install: $(VENV)/.installed  ## make .venv and install llmpred into it
 
 demo: $(VENV)/.installed  ## collect a few real runs and show what they scored
-	$(BIN)/llmpred bases add minilm
 	$(BIN)/python jobs/collect_ground_truth.py
 	$(BIN)/llmpred ledger ls
 

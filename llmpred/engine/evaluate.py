@@ -15,10 +15,9 @@ from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.models import (
     LoadedBase,
     autocast,
-    continuation_logprobs,
+    candidate_scores,
     forward,
     in_batches,
-    next_token_logprobs,
     pad,
 )
 from llmpred.spec.run import RunSpec
@@ -106,32 +105,25 @@ def _candidate_scores(
     encoded: Sequence[Encoded],
     stop: Callable[[], str | None],
 ) -> list[tuple[float, ...]]:
-    """Return the log-probability of each candidate given the prompt, summed over its tokens.
+    """Return the scores of each example's candidates.
 
-    Where all candidates are single tokens, one pass over the prompt scores them all; otherwise each
-    candidate is a row of its own. `length_normalization` divides by the candidate's tokens.
+    A batch is as many prompts as have `eval_batch` candidates in all.
     """
-    size = spec.execution.eval_batch
-    if all(len(ids) == 1 for e in encoded for ids in e.candidates):
+    most = max(len(e.candidates) for e in encoded)
+    longest = max(len(ids) for e in encoded for ids in e.candidates)
+    size = spec.execution.eval_batch if longest == 1 else max(1, spec.execution.eval_batch // most)
 
-        def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
-            logs = next_token_logprobs(model, base, [e.prompt for e in batch])
-            return [
-                tuple(logs[i, [c[0] for c in e.candidates]].tolist()) for i, e in enumerate(batch)
-            ]
+    def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
+        scores = candidate_scores(
+            model,
+            base,
+            [e.prompt for e in batch],
+            [e.candidates for e in batch],
+            length_normalization=spec.method.length_normalization,
+        )
+        return [tuple(row.tolist()) for row in scores]
 
-        return list(in_batches(encoded, size, run, stop))
-    flat = [(e.prompt, ids) for e in encoded for ids in e.candidates]
-    totals = in_batches(
-        flat, size, lambda rows: continuation_logprobs(model, base, rows).tolist(), stop
-    )
-    scores = []
-    for e in encoded:
-        row = [next(totals) for _ in e.candidates]
-        if spec.method.length_normalization:
-            row = [total / len(ids) for total, ids in zip(row, e.candidates, strict=True)]
-        scores.append(tuple(row))
-    return scores
+    return list(in_batches(encoded, size, run, stop))
 
 
 def _generate(

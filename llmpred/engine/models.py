@@ -156,47 +156,112 @@ def forward(
     Returns:
         Logits [rows, last, vocabulary], or [rows, classes].
     """
-    pad_id = base.tokenizer.pad_token_id
-    side = base.tokenizer.padding_side
-    assert isinstance(pad_id, int)
-    inputs: dict[str, Any] = {
-        "input_ids": pad(sequences, pad_id, side, base.device),
-        "attention_mask": pad([[1] * len(s) for s in sequences], 0, side, base.device),
-    }
-    if side == "left":  # positions count from the first real token
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    inputs = _padded(base, sequences)
     if last is not None:
         inputs |= {"logits_to_keep": last, "use_cache": False}
     logits: torch.Tensor = model(**inputs).logits
     return logits
 
 
-def next_token_logprobs(
-    model: torch.nn.Module, base: LoadedBase, prompts: Sequence[Sequence[int]]
-) -> torch.Tensor:
-    """Return the log-probabilities [prompts, vocabulary] of the token after each prompt."""
-    import torch
+def _padded(base: LoadedBase, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return what a model takes: token ids, padded on the tokenizer's side, and what is padding."""
+    pad_id = base.tokenizer.pad_token_id
+    side = base.tokenizer.padding_side
+    assert isinstance(pad_id, int)
+    inputs = {
+        "input_ids": pad(sequences, pad_id, side, base.device),
+        "attention_mask": pad([[1] * len(s) for s in sequences], 0, side, base.device),
+    }
+    if side == "left":  # positions count from the first real token
+        inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    return inputs
 
-    return torch.log_softmax(forward(model, base, prompts, 1)[:, -1].float(), -1)
+
+def candidate_scores(
+    model: torch.nn.Module,
+    base: LoadedBase,
+    prompts: Sequence[list[int]],
+    candidates: Sequence[Sequence[list[int]]],
+    *,
+    length_normalization: bool | None,
+) -> list[torch.Tensor]:
+    """Return the scores of each prompt's candidates, a vector each.
+
+    A score is log p(candidate | prompt), summed over the candidate's tokens, or its mean over them
+    with `length_normalization`. Differentiable: evaluation reads it, `loss: candidates` trains on
+    it.
+    """
+    totals = _candidate_logprobs(model, base, prompts, candidates)
+    if not length_normalization:
+        return totals
+    return [
+        row / row.new_tensor([len(ids) for ids in those])
+        for row, those in zip(totals, candidates, strict=True)
+    ]
 
 
-def continuation_logprobs(
-    model: torch.nn.Module, base: LoadedBase, rows: Sequence[tuple[list[int], list[int]]]
-) -> torch.Tensor:
-    """Return log p(continuation | prompt), summed over its tokens, of (prompt, continuation) rows.
+def _candidate_logprobs(
+    model: torch.nn.Module,
+    base: LoadedBase,
+    prompts: Sequence[list[int]],
+    candidates: Sequence[Sequence[list[int]]],
+) -> list[torch.Tensor]:
+    """Return log p(candidate | prompt), a vector for each prompt.
 
-    Differentiable: scoring reads it and `loss: candidates` trains on it.
+    A prompt passes the model once, whatever the number of its candidates; they go on from its keys
+    and values. Activation checkpointing keeps none, so there each candidate passes with its prompt.
     """
     import torch
 
+    sizes = [len(those) for those in candidates]
+    flat = [ids for those in candidates for ids in those]
+    owner = [i for i, size in enumerate(sizes) for _ in range(size)]
+    several = [n for n, ids in enumerate(flat) if len(ids) > 1]
+    if several and model.training and base.model.is_activation_checkpointing:
+        rows = [(prompts[i], ids) for i, ids in zip(owner, flat, strict=True)]
+        return list(torch.split(_apart(model, base, rows), sizes))
+    inputs = _padded(base, prompts)
+    said = model(**inputs, logits_to_keep=1, use_cache=bool(several))
+    first = torch.log_softmax(said.logits[:, -1].float(), -1)
+    totals = first[owner, [ids[0] for ids in flat]]
+    if several:
+        of = torch.tensor([owner[n] for n in several], device=base.device)
+        said.past_key_values.reorder_cache(of)
+        seen = inputs["attention_mask"][of]
+        # The last token of a candidate predicts nothing that is asked for.
+        ids = pad([flat[n][:-1] for n in several], 0, "right", base.device)
+        real = pad([[1] * (len(flat[n]) - 1) for n in several], 0, "right", base.device)
+        logits = model(
+            input_ids=ids,
+            attention_mask=torch.cat([seen, real], 1),
+            position_ids=seen.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=base.device),
+            past_key_values=said.past_key_values,
+            use_cache=True,
+        ).logits
+        places = pad([flat[n][1:] for n in several], 0, "right", base.device)
+        rest = _logprobs_at(logits, places).where(real.bool(), 0.0).sum(-1)
+        totals = totals.index_add(0, torch.tensor(several, device=base.device), rest)
+    return list(torch.split(totals, sizes))
+
+
+def _apart(
+    model: torch.nn.Module, base: LoadedBase, rows: Sequence[tuple[list[int], list[int]]]
+) -> torch.Tensor:
+    """Return log p(candidate | prompt) of (prompt, candidate) rows, each passing by itself."""
+    import torch
+
     longest = max(len(ids) for _, ids in rows)
-    # The last token of a continuation predicts nothing that is asked for.
-    logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in rows], longest).float()
+    logits = forward(model, base, [[*p, *ids[:-1]] for p, ids in rows], longest)
     places = pad([ids for _, ids in rows], 0, "left", logits.device)
-    logs = logits.gather(-1, places[:, :, None]).squeeze(-1) - logits.logsumexp(-1)
     lengths = torch.tensor([[len(ids)] for _, ids in rows], device=logits.device)
     real = torch.arange(longest, 0, -1, device=logits.device) <= lengths
-    return logs.where(real, 0.0).sum(-1)
+    return _logprobs_at(logits, places).where(real, 0.0).sum(-1)
+
+
+def _logprobs_at(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Return the log-probabilities [rows, places] of the token `ids` under `logits`."""
+    logits = logits.float()
+    return logits.gather(-1, ids[:, :, None]).squeeze(-1) - logits.logsumexp(-1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -35,12 +35,11 @@ from llmpred.engine.models import (
     LoadedBase,
     OutOfMemory,
     autocast,
-    continuation_logprobs,
+    candidate_scores,
     forward,
     free_memory,
     in_batches,
     is_out_of_memory,
-    next_token_logprobs,
 )
 from llmpred.methods.adapters import load_trainable, trainable
 from llmpred.spec.run import RunSpec
@@ -191,7 +190,13 @@ def micro_loss(
             labels = torch.tensor([e.label for e in batch], device=logits.device)
             return semantics.class_loss(logits, labels, count)
         if spec.method.loss == "candidates":
-            scores = _candidate_scores(model, base, spec, batch)
+            scores = candidate_scores(
+                model,
+                base,
+                [e.prompt for e in batch],
+                [e.candidates for e in batch],
+                length_normalization=spec.method.length_normalization,
+            )
             return semantics.candidate_loss(scores, [e.label for e in batch], count)
         longest = max(len(e.target) for e in batch)
         # The last token of a target predicts nothing that is taught.
@@ -201,20 +206,6 @@ def micro_loss(
             device=logits.device,
         )
         return semantics.token_loss(logits, labels, count)
-
-
-def _candidate_scores(
-    model: nn.Module, base: LoadedBase, spec: RunSpec, batch: Sequence[Encoded]
-) -> list[torch.Tensor]:
-    """Return the scores of each example's candidates, each a vector that carries gradients."""
-    if all(len(ids) == 1 for e in batch for ids in e.candidates):
-        logs = next_token_logprobs(model, base, [e.prompt for e in batch])
-        return [logs[i, [ids[0] for ids in e.candidates]] for i, e in enumerate(batch)]
-    rows = [(e.prompt, ids) for e in batch for ids in e.candidates]
-    totals = continuation_logprobs(model, base, rows)
-    if spec.method.length_normalization:
-        totals = totals / totals.new_tensor([len(ids) for _, ids in rows])
-    return list(torch.split(totals, [len(e.candidates) for e in batch]))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -15,7 +15,7 @@ from transformers import (
 
 from llmpred.bases.resolve import resolve
 from llmpred.engine.evaluate import predict
-from llmpred.engine.models import LoadedBase, forward, in_batches
+from llmpred.engine.models import LoadedBase, candidate_scores, forward, in_batches
 from llmpred.spec.run import RunSpec
 from llmpred.tasks.prepare import prepare
 from tests.runs import encoded, loaded, run_spec
@@ -141,8 +141,16 @@ def config_of(kind: str) -> PretrainedConfig:
         "mistral": lambda: transformers.MistralConfig(**wide, num_key_value_heads=2),
         "gpt2": lambda: transformers.GPT2Config(vocab_size=99, n_embd=32, n_layer=2, n_head=4),
         "gpt_neox": lambda: transformers.GPTNeoXConfig(**wide),
-        "opt": lambda: transformers.OPTConfig(**sizes, ffn_dim=64, word_embed_proj_dim=32),
+        "opt": lambda: transformers.OPTConfig(
+            **sizes, ffn_dim=64, word_embed_proj_dim=32, dropout=0.0
+        ),
         "phi": lambda: transformers.PhiConfig(**wide),
+        "sliding": lambda: transformers.MistralConfig(
+            **wide, num_key_value_heads=2, sliding_window=4
+        ),
+        "mamba_hybrid": lambda: transformers.BambaConfig(
+            **wide, num_key_value_heads=2, mamba_n_heads=8, mamba_d_head=8, attn_layer_indices=[1]
+        ),
     }
     config: PretrainedConfig = configs[kind]()
     config.pad_token_id = 0
@@ -175,6 +183,34 @@ def test_padding_and_kept_positions_do_not_change_logits(kind: str) -> None:
             alone = model(input_ids=torch.tensor([ids])).logits[0]
             kept = min(3, len(ids))
             assert torch.allclose(row[-kept:], alone[-kept:], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*ARCHITECTURES, "sliding", "mamba_hybrid"])
+@pytest.mark.parametrize("train", [False, True])
+def test_candidates_share_the_pass_of_their_prompt(kind: str, train: bool) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config_of(kind))
+    base = around(model, "left")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.train(train)
+    candidates = [[[20], [21, 22, 23]], [[24, 25]], [[26], [27], [28]], [[29, 30, 31], [32, 33]]]
+    scores = candidate_scores(model, base, SEQUENCES, candidates, length_normalization=False)
+    loss = torch.stack([row[0] for row in scores]).sum()
+    gradients = torch.autograd.grad(loss, model.get_output_embeddings().weight)
+    alone = torch.stack(
+        [
+            torch.log_softmax(model(input_ids=torch.tensor([prompt + ids[:-1]])).logits[0], -1)[
+                range(len(prompt) - 1, len(prompt) + len(ids) - 1), ids
+            ].sum()
+            for prompt, (ids, *_) in zip(SEQUENCES, candidates, strict=True)
+        ]
+    )
+    assert torch.allclose(loss, alone.sum(), atol=1e-4)
+    wanted = torch.autograd.grad(alone.sum(), model.get_output_embeddings().weight)
+    assert torch.allclose(gradients[0], wanted[0], atol=1e-4)
+    assert [len(row) for row in scores] == [2, 1, 3, 2]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "opt"])

@@ -142,13 +142,15 @@ def test_micro_batches_do_not_change_the_run(
         assert curve(size) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.parametrize("loss", [None, "candidates"])
 def test_activation_checkpointing_does_not_change_the_run(
-    tiny_causal: Path, tmp_path: Path
+    loss: str | None, tiny_causal: Path, tmp_path: Path
 ) -> None:
     bases = LoadedBases()
-    spec = run_spec(tiny_causal)
+    method = {"loss": loss}
+    spec = run_spec(tiny_causal, method=method)
     plain = losses(carry_out(spec, tmp_path / "a", bases))
-    saving = run_spec(tiny_causal, execution={"activation_checkpointing": True})
+    saving = run_spec(tiny_causal, method=method, execution={"activation_checkpointing": True})
     assert losses(carry_out(saving, tmp_path / "b", bases)) == pytest.approx(plain, abs=1e-6)
     assert losses(carry_out(spec, tmp_path / "c", bases)) == plain
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llmpred.bases.resolve import resolve
 from llmpred.spec.space import expand, load_space
 from llmpred.tasks import registry
 from llmpred.tasks.prepare import prepare
@@ -13,7 +14,7 @@ from llmpred.tasks.prepare import prepare
 SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
 HEADS = {name: registry.get(name).heads for name in registry.names()}
 RUNS = {  # zero-shot, fine-tunes
-    "demo": (0, 8),
+    "demo": (0, 36),
     "multiple_choice_lora": (4, 48),
     "qa_h1": (1, 1),
     "qa_lora": (3, 144),
@@ -75,14 +76,12 @@ def test_demo_data_is_there(tmp_path: Path) -> None:
     path = next(path for path in SPACES if path.stem == "demo")
     sizes = {}
     for run in expand(load_space(path)):
-        prepared = prepare(run, cache=tmp_path)
-        sizes[run.dataset.name] = (len(prepared.train), len(prepared.evaluation))
-    assert sizes == {
-        "clean": (300, 200),
-        "noisy": (300, 200),
-        "scarce": (60, 200),
-        "padded": (120, 200),
-    }
+        counts = resolve(run, cache=tmp_path).counts
+        sizes[run.dataset.name] = (counts["train"], counts["evaluation"])
+    assert len(sizes) == 9
+    assert len({run.task.name for run in expand(load_space(path))}) == 3
+    assert sizes.pop("reviews, few") == (30, 100)
+    assert set(sizes.values()) == {(600, 100)}
 
 
 @pytest.mark.shared

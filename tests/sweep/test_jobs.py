@@ -230,11 +230,9 @@ def test_eight_runs_by_ray_job_submit_are_in_the_ledger_and_in_mlflow(
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_the_plain_command_line_collects_the_demo(cluster: str, sweep: Any) -> None:
-    from llmpred.bases.fetch import known_folder
-
-    if not (known_folder("minilm") / "config.json").is_file():
-        pytest.skip("needs the base minilm: llmpred bases add minilm")
-    done = submit(cluster)
+def test_without_a_space_the_demo_is_collected(cluster: str, sweep: Any) -> None:
+    done = submit(cluster, "--set", "optim.max_steps=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(sweep.ledger.keys()) == 8
+    records = sweep.ledger.records()
+    assert len(records) == 22  # 18 fine-tunes, 4 evaluation sets scored untrained
+    assert {record.spec.base.name for record in records} == {"proxy"}
