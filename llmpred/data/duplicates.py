@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,6 @@ BANDS, ROWS = 20, 4  # of the signature: 99.6 % of the pairs at similarity 0.7 s
 # rows of a bucket, and of those the likeliest few whose signatures agree nearly enough.
 BUCKET, LIKELY, SLACK = 32, 4, 0.1
 SKETCH = 512  # smallest hashes of a long text that its signature is made of
-_SPACE = re.compile(r"\s+")
 
 Hashes = npt.NDArray[np.uint64]
 Texts = tuple[str, ...]  # the text inputs of a row
@@ -156,17 +154,18 @@ class _Index:
 
 
 def _normalised(table: pa.Table) -> Iterator[Texts]:
-    """Yield the text inputs of each row in lower case, full-width forms and spaces folded."""
+    """Yield the text inputs of each row as they are compared."""
     import pyarrow as pa
 
     names = [n for n in input_columns(table) if pa.types.is_large_string(table[n].type)]
     for batch in table.select(names).to_batches(max_chunksize=4096):
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield tuple(map(_normalise, row))
+            yield tuple(map(normalise, row))
 
 
-def _normalise(text: str | None) -> str:
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text or "").casefold()).strip()
+def normalise(text: str | None) -> str:
+    """Return a text as it is compared: in lower case, full-width forms and white space folded."""
+    return " ".join(unicodedata.normalize("NFKC", text or "").casefold().split())
 
 
 def _key(row: Texts) -> bytes:
