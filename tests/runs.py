@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from llmpred.bases.resolve import resolve
 from llmpred.engine.encoding import Encoded, encode
@@ -47,6 +48,21 @@ def carry_out(spec: RunSpec, folder: Path, bases: LoadedBases | None = None, **h
 
 def losses(outcome: Outcome) -> list[float]:
     return [row["loss"] for row in outcome.record.loss_curve]  # type: ignore[misc]
+
+
+def same(one: Outcome, other: Outcome) -> None:
+    """Assert that two outcomes agree in every step, every weight and every prediction."""
+    assert one.record.loss_curve == other.record.loss_curve
+    assert one.record.tokens == other.record.tokens
+    assert one.record.metrics == other.record.metrics
+    assert one.record.accuracy_r == other.record.accuracy_r
+    assert one.predictions.equals(other.predictions)
+    assert one.adapter is not None
+    assert other.adapter is not None
+    (path,) = one.adapter.glob("*.safetensors")
+    weights, others = load_file(path), load_file(other.adapter / path.name)
+    assert weights.keys() == others.keys()
+    assert all((weights[name] == others[name]).all() for name in weights)
 
 
 def loaded(spec: RunSpec) -> LoadedBase:

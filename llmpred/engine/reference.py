@@ -82,8 +82,13 @@ def train(
     saved: Callable[[], None] = lambda: None,
     report: Callable[[int, float], None] = lambda step, loss: None,
     report_at: Collection[int] = (),
+    gradients: Callable[[], None] = lambda: None,
+    until: int | None = None,
 ) -> Trained:
     """Train `model` in place; its weights are then those that `evaluation.select` asks for.
+
+    With `until` they are those after that step, and `folder` holds a checkpoint that a later call
+    goes on from, to the same end as if there had been one call only.
 
     Training ends early at a step whose loss or gradient norm is not finite.
 
@@ -101,6 +106,9 @@ def train(
         report: told the validation loss after the steps in `report_at`; what it raises ends the
             run at once. Reports never change the run.
         report_at: steps, counted from 1.
+        gradients: called after each step's backward pass, before clipping; may read the gradients
+            and changes nothing.
+        until: the last step to take, counted from 1.
 
     Raises:
         Interrupted: when `stop` gave a reason.
@@ -131,7 +139,7 @@ def train(
         activation_checkpointing=spec.execution.activation_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
     )
-    watch = _Watch(stop, saved)
+    watch = _Watch(stop, saved, until)
     trainer = _StepTrainer(
         model=model,
         args=arguments,
@@ -140,7 +148,7 @@ def train(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.prepare(base, spec, validation, steps, report, report_at)
+    trainer.prepare(base, spec, validation, steps, report, report_at, gradients)
     resume = newest_checkpoint(folder) if spec.execution.resume == "auto" else None
     _clear(folder, keep=resume)
     try:
@@ -151,7 +159,8 @@ def train(
             base.model.disable_input_require_grads()  # a hook that PEFT sets beside it
     if watch.reason and trainer.state.global_step < steps:
         raise Interrupted(watch.reason)
-    trainer.use_selected()
+    if until is None:
+        trainer.use_selected()
     curve = [
         {
             "step": float(row["step"]),
@@ -248,9 +257,12 @@ def _loss_units(example: Encoded, spec: RunSpec) -> int:
 class _Watch(TrainerCallback):  # type: ignore[misc]
     """Stops a run that was asked to stop, or whose loss is no longer a number."""
 
-    def __init__(self, stop: Callable[[], str | None], saved: Callable[[], None]) -> None:
+    def __init__(
+        self, stop: Callable[[], str | None], saved: Callable[[], None], until: int | None
+    ) -> None:
         self.stop = stop
         self.saved = saved
+        self.until = until
         self.reason: str | None = None
 
     def on_step_end(
@@ -258,6 +270,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self.reason = self.stop()
         if self.reason and state.global_step < state.max_steps:
+            control.should_save = True
+            control.should_training_stop = True
+        if state.global_step == self.until:
             control.should_save = True
             control.should_training_stop = True
         if state.global_step == state.max_steps:
@@ -276,6 +291,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if "loss" in logs and not semantics.finite(logs):
             control.should_training_stop = True
+            control.should_save = False  # or a resumed run would take one step more
 
 
 class _StepTrainer(Trainer):  # type: ignore[misc]
@@ -289,6 +305,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         steps: int,
         report: Callable[[int, float], None],
         report_at: Collection[int],
+        gradients: Callable[[], None],
     ) -> None:
         """Take what the Trainer does not know of; to be called before `train`."""
         self.base = base
@@ -297,6 +314,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         self.micro_batch = spec.execution.micro_batch
         self.report = report
         self.report_at = set(report_at)
+        self.gradients = gradients
         self.best_loss = math.inf
         self.started = time.time()
         self.looks: set[int] = set()
@@ -318,12 +336,15 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         while True:
             semantics.seed_step(self.spec.seed, self.state.global_step)
             try:
-                return self._accumulate(model, inputs)
+                loss = self._accumulate(model, inputs)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 if self.micro_batch == 1:
                     raise OutOfMemory("memory does not hold one training example") from error
+            else:
+                self.gradients()
+                return loss
             # Here the exception no longer holds the tensors of the failed pass.
             self.micro_batch = min(self.micro_batch, len(inputs)) // 2 or 1
             model.zero_grad()

@@ -16,7 +16,7 @@ from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import provenance, semantics
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.evaluate import predict
-from llmpred.engine.models import LoadedBases
+from llmpred.engine.models import LoadedBase, LoadedBases
 from llmpred.errors import DataError, Problem
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.methods import adapters
@@ -24,7 +24,7 @@ from llmpred.spec.canonical import canonical_json
 from llmpred.spec.run import RunSpec
 from llmpred.tasks import registry
 from llmpred.tasks.base import Prediction
-from llmpred.tasks.prepare import Examples, prepare
+from llmpred.tasks.prepare import Examples, Prepared, prepare
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,9 @@ def execute(
     seconds: dict[str, float] = {}
     spec = resolved.spec
     reset_peak_memory()
-    with _timed(seconds, "load"):
-        prepared = prepare(spec, cache=cache)
-        changed = [n for n, value in prepared.hashes.items() if resolved.hashes.get(n) != value]
-        if changed:
-            what = " and ".join(changed)
-            law = f"the rows for {what} are not those that the run was planned with"
-            fix = "Collect again: other rows make another run."
-            raise DataError(Problem(law, spec.dataset.source, fix))
-        task = prepared.task
-        classes = task.classes(spec.task) if spec.method.head == "classifier" else None
-        base = bases.get(resolved, len(classes) if classes else None)
+    with timed(seconds, "load"):
+        prepared, base = load(resolved, bases, cache)
+    task = prepared.task
     counts = dict(resolved.counts)
     tokens: dict[str, int] = {}
     curve: list[dict[str, float]] = []
@@ -123,7 +115,7 @@ def execute(
                 curve, seconds["train"] = came_out.curve, came_out.seconds
                 tokens = _count_tokens(train, spec, len(curve))
             if all(map(semantics.finite, curve)):
-                with _timed(seconds, "evaluate"):
+                with timed(seconds, "evaluate"):
                     predictions, truncated = predict(
                         model, base, task, spec, prepared.evaluation, stop
                     )
@@ -161,6 +153,26 @@ def execute(
         provenance=provenance.collect(spec, started, str(base.device)),
     )
     return Outcome(record, predictions_table(predictions), adapter)
+
+
+def load(
+    resolved: ResolvedSpec, bases: LoadedBases, cache: Path | None
+) -> tuple[Prepared, LoadedBase]:
+    """Return the data and the base of a run.
+
+    Raises:
+        BaseError, DataError: when they are no longer those that were resolved.
+    """
+    spec = resolved.spec
+    prepared = prepare(spec, cache=cache)
+    changed = [n for n, value in prepared.hashes.items() if resolved.hashes.get(n) != value]
+    if changed:
+        what = " and ".join(changed)
+        law = f"the rows for {what} are not those that the run was planned with"
+        fix = "Collect again: other rows make another run."
+        raise DataError(Problem(law, spec.dataset.source, fix))
+    classes = prepared.task.classes(spec.task) if spec.method.head == "classifier" else None
+    return prepared, bases.get(resolved, len(classes) if classes else None)
 
 
 def predictions_table(predictions: list[Prediction]) -> pa.Table:
@@ -217,7 +229,8 @@ def _count_tokens(examples: Sequence[Encoded], spec: RunSpec, steps: int) -> dic
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Note how long the body took as `seconds[phase]`, whatever ends it."""
     start = time.time()
     try:
         yield

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from llmpred.engine import reference
 from llmpred.engine.models import Interrupted
 from llmpred.engine.run import Outcome
 from llmpred.spec.run import RunSpec
 from tests.conftest import ROOT
-from tests.runs import carry_out, lora, losses, run_spec
+from tests.runs import carry_out, lora, losses, run_spec, same
 
 EVERY_TWO = {"checkpoints": {"every": 2}}
 
@@ -57,20 +56,6 @@ def after(steps: int) -> Callable[[], str | None]:
 def interrupted(spec: RunSpec, folder: Path, steps: int) -> None:
     with pytest.raises(Interrupted, match="enough for today"):
         carry_out(spec, folder, stop=after(steps))
-
-
-def same(one: Outcome, other: Outcome) -> None:
-    """Assert that two outcomes agree in every step, every weight and every prediction."""
-    assert one.record.loss_curve == other.record.loss_curve
-    assert one.record.tokens == other.record.tokens
-    assert one.record.metrics == other.record.metrics
-    assert one.predictions.equals(other.predictions)
-    assert one.adapter is not None
-    assert other.adapter is not None
-    weights = load_file(one.adapter / "adapter_model.safetensors")
-    others = load_file(other.adapter / "adapter_model.safetensors")
-    assert weights.keys() == others.keys()
-    assert all((weights[name] == others[name]).all() for name in weights)
 
 
 def checkpoints(folder: Path) -> list[str]:

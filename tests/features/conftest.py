@@ -1,0 +1,3 @@
+from tests.quick import quick
+
+__all__ = ["quick"]
