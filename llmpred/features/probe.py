@@ -484,11 +484,14 @@ def _garbage_left() -> Iterator[None]:
 
     The Trainer collects at its end, which among all loaded modules takes longer than a step.
     """
-    gc.freeze()
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if ours:
+            gc.unfreeze()
 
 
 @contextmanager
