@@ -36,9 +36,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORLD = ROOT / "search_spaces" / "world.yaml"
 TASKS = ("sentiment", "multiple_choice", "qa", "summarization")
 SEEDS = 5
-RATES = (2e-3, 5e-3, 1e-2)
+STEPS = (15, 45, 150)  # those of the space
 GOOD = {"r": 8, "alpha": 16, "target_modules": "all_linear"}
-OPTIM = {"lr": 8e-3, "max_steps": 80, "batch_size": 8, "warmup": 0.1}
+OPTIM = {"lr": 5e-3, "max_steps": 75, "batch_size": 8, "warmup": 0.1}
 
 Row = dict[str, Any]
 
@@ -91,7 +91,7 @@ def signal(storage: Path) -> None:
 
 def noise(storage: Path) -> None:
     """Print how much the seed alone moves runs from the middle of each task's space."""
-    print(f"{'task':16} sd over {SEEDS} seeds at lr {', '.join(f'{lr:g}' for lr in RATES)}; RMS")
+    print(f"{'task':16} sd over {SEEDS} seeds at {', '.join(map(str, STEPS))} steps; RMS")
     for task in TASKS:
         space = world()
         space |= {"name": f"noise-{task}", "datasets": of_task(space, task)[:1], "sampler": "grid"}
@@ -100,10 +100,10 @@ def noise(storage: Path) -> None:
         space |= {
             "seeds": list(range(SEEDS)),
             "methods": [{"adapter": GOOD}],
-            "optim": OPTIM | {"lr": {"grid": list(RATES)}, "max_steps": 25},
+            "optim": OPTIM | {"lr": 3e-3, "max_steps": {"grid": list(STEPS)}},
         }
         rows = trained(collect(space, storage))
-        alone = [spread([row for row in rows if row["optim.lr"] == lr]) for lr in RATES]
+        alone = [spread([row for row in rows if row["optim.max_steps"] == n]) for n in STEPS]
         rms = statistics.fmean(sd**2 for sd in alone) ** 0.5
         print(f"{task:16} {' '.join(f'{sd:.3f}' for sd in alone)}; {rms:.3f}", flush=True)
 
@@ -240,7 +240,7 @@ def rank(storage: Path, data: Path) -> None:
             ],
             "bases": [base],
             "methods": [{"head": "label_scoring", "loss": "candidates", "adapter": GOOD}],
-            "optim": {"lr": lr, "max_steps": 40, "batch_size": 16, "warmup": 0.1},
+            "optim": {"lr": lr, "max_steps": 25, "batch_size": 16, "warmup": 0.1},
             "evaluation": {
                 "data": {"source": str(data / "sentiment/sst2_test.tsv"), "columns": columns},
                 "limit": 300,
