@@ -99,6 +99,7 @@ def measure(file: Path, workers: int) -> dict[str, float]:
         "features: seconds": scanning.seconds,
         "features: rows a CPU second": table.num_rows / scanning.cpu,
         "features: cores used": scanning.cpu / scanning.seconds,
+        "features: CPU share of workers": 1 - scanning.own / scanning.cpu,
         "features: peak PSS (MB)": scanning.pss / 2**20,
         "features: peak RSS (MB)": scanning.rss / 2**20,
         "duplicate_share": values["duplicate_share"],
@@ -107,16 +108,17 @@ def measure(file: Path, workers: int) -> dict[str, float]:
 
 
 class Memory:
-    """Seconds of a block, CPU seconds and peak memory of this process and its children in it."""
+    """Seconds of a block, and CPU seconds and peak memory of this process and its children."""
 
     def __init__(self) -> None:
-        self.seconds = self.cpu = 0.0
+        self.seconds = self.cpu = self.own = 0.0
         self.pss = self.rss = 0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.watch)
 
     def __enter__(self) -> Memory:
-        self.started, self.cpu = time.perf_counter(), -cpu_seconds()
+        self.started = time.perf_counter()
+        self.own, self.cpu = (-seconds for seconds in cpu_seconds())
         self.thread.start()
         return self
 
@@ -124,7 +126,8 @@ class Memory:
         self.seconds = time.perf_counter() - self.started
         self.ended.set()
         self.thread.join()
-        self.cpu += cpu_seconds()
+        own, cpu = cpu_seconds()
+        self.own, self.cpu = self.own + own, self.cpu + cpu
 
     def watch(self) -> None:
         import psutil
@@ -141,8 +144,10 @@ class Memory:
             self.pss, self.rss = max(self.pss, pss), max(self.rss, rss)
 
 
-def cpu_seconds() -> float:
-    return sum(os.times()[:4])  # own and of children that have ended
+def cpu_seconds() -> tuple[float, float]:
+    """Of this process, and of it and its children that have ended."""
+    times = os.times()
+    return sum(times[:2]), sum(times[:4])
 
 
 if __name__ == "__main__":

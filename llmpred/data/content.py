@@ -7,6 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from llmpred.data.seeds import draw, generator
 from llmpred.errors import DataError, Problem
 
@@ -50,7 +53,9 @@ def sample(table: pa.Table, limit: int | None, seed: int) -> pa.Table:
     """Return `limit` rows drawn without replacement, in their order; all if there are no more."""
     if limit is None or limit >= table.num_rows:
         return table
-    return table.take(draw(generator("sample", seed), table.num_rows, limit))
+    chosen = np.zeros(table.num_rows, bool)
+    chosen[draw(generator("sample", seed), table.num_rows, limit)] = True
+    return _where(table, chosen)
 
 
 def holdout(table: pa.Table, share: float, seed: int = 0) -> tuple[pa.Table, pa.Table]:
@@ -78,24 +83,27 @@ def split_validation(table: pa.Table, share: float, seed: int = 0) -> tuple[pa.T
 
 def _divide(table: pa.Table, share: float, salt: str) -> tuple[pa.Table, pa.Table]:
     """Hold back whole groups of equal inputs, in the order of their salted hashes."""
-    groups: dict[bytes, list[int]] = {}
     start = hashlib.sha256(salt.encode())
+    keys = np.empty(table.num_rows, np.uint64)  # among a million, two agree by chance once in 4e7
     for i, line in enumerate(example_lines(table, input_columns(table))):
         hashed = start.copy()
         hashed.update(line.encode())
-        groups.setdefault(hashed.digest(), []).append(i)
+        keys[i] = int.from_bytes(hashed.digest()[:8], "big")
     wanted = max(1, round(share * table.num_rows))
-    held: list[int] = []
-    for key in sorted(groups):
-        if len(held) >= wanted:
-            break
-        held += groups[key]
-    if not held or len(held) == table.num_rows:
+    groups, sizes = np.unique(keys, return_counts=True)
+    last = min(int(np.searchsorted(np.cumsum(sizes), wanted)), len(groups) - 1)
+    held = keys <= groups[last] if len(groups) else np.zeros(0, bool)
+    if held.all():
         law = (
             f"both sides of a split must have rows, but {len(groups)} distinct inputs do not "
             f"divide at {share}"
         )
         raise DataError(Problem(law, fix="Give more rows, or another share."))
-    chosen = set(held)
-    rest = [i for i in range(table.num_rows) if i not in chosen]
-    return table.take(rest), table.take(sorted(held))
+    return _where(table, ~held), _where(table, held)
+
+
+def _where(table: pa.Table, chosen: npt.NDArray[np.bool_]) -> pa.Table:
+    """Return the rows chosen; unlike `take`, this does not join a mapped table's chunks first."""
+    import pyarrow as pa
+
+    return table.filter(pa.array(chosen))
