@@ -1,10 +1,11 @@
 """How much a dataset of any size repeats itself, and how much of its evaluation it has seen.
 
-The definitions are those of `llmpred.data.duplicates`, which compares a sample in memory; here all
-rows are compared. Equal texts are found among sorted 64-bit hashes. Near ones are looked for by
-MinHash (Broder, 1997) with banding, keeping the lowest byte of each minimum (Li & König, 2010), and
-the exact similarity of the likeliest candidates decides. Signatures and texts lie on disk: a row
-costs 128 bytes and its text there, and about 100 bytes in memory.
+The definitions are those of `llmpred.data.duplicates`, with two differences: all rows are compared
+nearly, not a sample, and the inputs of a row are one text, so that questions about the same long
+passage are near each other. Equal texts are found among sorted 64-bit hashes. Near ones are looked
+for by MinHash (Broder, 1997) with banding, keeping the lowest byte of each minimum (Li & König,
+2010), and the exact similarity of the likeliest candidates decides. Signatures and texts lie on
+disk: a row costs 128 bytes and its text there, and about 100 bytes in memory.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from llmpred.data import duplicates as in_memory
 from llmpred.features.base import compute
 from llmpred.features.scan import text_stats
 from llmpred.features.text import (
@@ -420,3 +421,27 @@ def test_a_row_of_a_million_characters(features):
     found = features([(text, "a"), ("short", "b")])
     assert found["input_words_p90"] > 50_000
     assert found["near_duplicate_share"] == 0
+
+
+@pytest.mark.shared
+def test_known_duplicates_of_chnsenticorp(shared_data, tmp_path):
+    folder = shared_data / "sentiment"
+    spec = RunSpec.model_validate(
+        {
+            "task": {"name": "sentiment"},
+            "dataset": {"source": str(folder / "chnsenticorp_train.tsv")},
+            "base": {"name": "proxy"},
+            "method": {"head": "label_scoring"},
+            "optim": {"max_steps": 1},
+            "evaluation": {"data": {"source": str(folder / "chnsenticorp_dev.tsv")}},
+        }
+    )
+    data = prepare(spec, cache=tmp_path)
+    given = {"scratch": tmp_path, "evaluation": data.evaluation}
+    found = compute(FEATURES, text_stats(data.train, data.task, data.spec, **given)).values
+    stats = in_memory(data.train, data.evaluation)
+    assert found["contamination"] == stats.evaluation_exact
+    assert found["near_contamination"] == pytest.approx(stats.evaluation_near, abs=0.003)
+    assert found["near_duplicate_share"] == pytest.approx(stats.near, abs=0.001)
+    # Of the rows whose input came before, a few have the other label.
+    assert stats.exact - found["conflict_share"] < found["duplicate_share"] < stats.exact
