@@ -156,14 +156,14 @@ def forward(
     Returns:
         Logits [rows, last, vocabulary], or [rows, classes].
     """
-    inputs = _padded(base, sequences)
+    inputs = padded(base, sequences)
     if last is not None:
         inputs |= {"logits_to_keep": last, "use_cache": False}
     logits: torch.Tensor = model(**inputs).logits
     return logits
 
 
-def _padded(base: LoadedBase, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
+def padded(base: LoadedBase, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Return what a model takes: token ids, padded on the tokenizer's side, and what is padding."""
     pad_id = base.tokenizer.pad_token_id
     side = base.tokenizer.padding_side
@@ -220,7 +220,7 @@ def _candidate_logprobs(
     if several and model.training and base.model.is_activation_checkpointing:
         rows = [(prompts[i], ids) for i, ids in zip(owner, flat, strict=True)]
         return list(torch.split(_apart(model, base, rows), sizes))
-    inputs = _padded(base, prompts)
+    inputs = padded(base, prompts)
     said = model(**inputs, logits_to_keep=1, use_cache=bool(several))
     first = torch.log_softmax(said.logits[:, -1].float(), -1)
     totals = first[owner, [ids[0] for ids in flat]]
@@ -239,7 +239,7 @@ def _candidate_logprobs(
             use_cache=True,
         ).logits
         places = pad([flat[n][1:] for n in several], 0, "right", base.device)
-        rest = _logprobs_at(logits, places).where(real.bool(), 0.0).sum(-1)
+        rest = logprobs_at(logits, places).where(real.bool(), 0.0).sum(-1)
         totals = totals.index_add(0, torch.tensor(several, device=base.device), rest)
     return list(torch.split(totals, sizes))
 
@@ -255,10 +255,10 @@ def _apart(
     places = pad([ids for _, ids in rows], 0, "left", logits.device)
     lengths = torch.tensor([[len(ids)] for _, ids in rows], device=logits.device)
     real = torch.arange(longest, 0, -1, device=logits.device) <= lengths
-    return _logprobs_at(logits, places).where(real, 0.0).sum(-1)
+    return logprobs_at(logits, places).where(real, 0.0).sum(-1)
 
 
-def _logprobs_at(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+def logprobs_at(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """Return the log-probabilities [rows, places] of the token `ids` under `logits`."""
     logits = logits.float()
     return logits.gather(-1, ids[:, :, None]).squeeze(-1) - logits.logsumexp(-1)
