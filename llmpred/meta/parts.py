@@ -1,0 +1,226 @@
+"""What the meta-model is composed of: parts that each predict alone, fitted on the same rows.
+
+Trees are strong where there are many rows and steps; on small and near-linear tables a regularised
+line or a Gaussian process is stronger, and outside the rows seen only those follow a trend. So each
+has its part, and `model` weighs them by what they predict for rows they were not fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmpred.meta import gaussian
+from llmpred.meta.splits import fold_numbers
+from llmpred.meta.table import Table
+from llmpred.meta.transforms import Encoder, Form, Scale, fit_encoder, fit_scale
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Rows = NDArray[np.int64]
+    Predict = Callable[[Table], Floats]
+
+PARTS = (
+    "lightgbm",
+    "lightgbm_on_residuals",
+    "extra_trees",
+    "gaussian_process",
+    "gaussian_process_log",
+    "linear",
+)
+LARGE_PARTS = ("lightgbm", "lightgbm_on_residuals", "linear")
+LARGE = 50_000  # above so many rows only LARGE_PARTS are fitted
+FOLDS = 5
+ROUNDS = 2000  # of boosting at most; early stopping decides
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The fitted parts.
+
+    Attributes:
+        names: of the parts, as in `PARTS`.
+        predictors: one a part.
+        deviation: standard deviation of a new run's outcome as the Gaussian process sees it; zeros
+            where there is none.
+    """
+
+    names: tuple[str, ...]
+    predictors: tuple[Predict, ...]
+    deviation: Predict
+
+    def predict(self, table: Table) -> Floats:
+        """Return float64 [rows, parts]."""
+        import numpy as np
+
+        return np.column_stack([predict(table) for predict in self.predictors])
+
+
+def fit_parts(table: Table, seed: int) -> Parts:
+    """Return the parts fitted on all rows of a table; what they tune, they tune by its groups."""
+    encoder = fit_encoder(table)
+    if len(table) > LARGE:
+        line = _linear(table, encoder, seed)
+        on_line = _on_residuals(table, encoder, line, _held_out_line(table, encoder, seed), seed)
+        trees = _lightgbm(table, encoder, table.target, seed)
+        return Parts(LARGE_PARTS, (trees, on_line, line), _zeros)
+    process, deviation, held_out = _process(table, encoder, "both", seed)
+    logged, _, _ = _process(table, encoder, "log", seed)
+    return Parts(
+        PARTS,
+        (
+            _lightgbm(table, encoder, table.target, seed),
+            _on_residuals(table, encoder, process, held_out, seed),
+            _extra_trees(table, encoder, seed),
+            process,
+            logged,
+            _linear(table, encoder, seed),
+        ),
+        deviation,
+    )
+
+
+def folds_of(table: Table, seed: int, folds: int = FOLDS) -> Rows:
+    """Return the fold of each row: by group, or by row where there are fewer than three groups."""
+    import numpy as np
+
+    count = len(np.unique(table.groups))
+    if count < 3:
+        return fold_numbers(np.arange(len(table)), folds, seed)
+    return fold_numbers(table.groups, min(folds, count), seed)
+
+
+def _zeros(table: Table) -> Floats:
+    import numpy as np
+
+    return np.zeros(len(table))
+
+
+# --- a line ------------------------------------------------------------------------------------
+
+
+def _linear(table: Table, encoder: Encoder, seed: int) -> Predict:
+    """Fit an elastic net on columns and their logarithms, or a ridge where there are many rows."""
+    import numpy as np
+    from sklearn.linear_model import ElasticNetCV, Ridge
+
+    inputs = encoder.dense(table, "both")
+    scale = fit_scale(inputs)
+    if len(table) > LARGE:
+        model: Any = Ridge(alpha=1.0)
+    else:
+        folds = folds_of(table, seed)
+        cut = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
+        model = ElasticNetCV(
+            l1_ratio=[0.1, 0.9], alphas=30, eps=1e-4, cv=cut, max_iter=2000, tol=1e-3
+        )
+    model.fit(scale(inputs), table.target)
+    return lambda rows: np.asarray(model.predict(scale(encoder.dense(rows, "both"))))
+
+
+def _held_out_line(table: Table, encoder: Encoder, seed: int) -> Floats:
+    import numpy as np
+
+    folds = folds_of(table, seed)
+    held_out = np.empty(len(table))
+    for fold in np.unique(folds):
+        test = np.flatnonzero(folds == fold)
+        line = _linear(table.take(np.flatnonzero(folds != fold)), encoder, seed)
+        held_out[test] = line(table.take(test))
+    return held_out
+
+
+# --- a Gaussian process ------------------------------------------------------------------------
+
+
+def _process(
+    table: Table, encoder: Encoder, form: Form, seed: int
+) -> tuple[Predict, Predict, Floats]:
+    """Fit a process; return its median, its deviation, and what it predicts for rows held out."""
+    inputs = encoder.dense(table, form)
+    scale: Scale = fit_scale(inputs)
+    process = gaussian.fit(scale(inputs), table.target, seed)
+    rows = table.take(process.rows)
+    held_out = process.predict(scale(inputs))[0]  # rows that it was not conditioned on are held out
+    held_out[process.rows] = process.held_out(folds_of(rows, seed))
+    return (
+        lambda new: process.predict(scale(encoder.dense(new, form)))[0],
+        lambda new: process.predict(scale(encoder.dense(new, form)))[1],
+        held_out,
+    )
+
+
+# --- trees -------------------------------------------------------------------------------------
+
+
+def _share(encoder: Encoder) -> float:
+    """Return the share of columns a tree looks at: half of them, but of few columns all."""
+    return max(0.5, min(1.0, 8 / max(len(encoder.columns), 1)))
+
+
+def _lightgbm(table: Table, encoder: Encoder, target: Floats, seed: int) -> Predict:
+    """Fit boosted trees; early stopping on a fold sets their number, then all rows are used."""
+    import lightgbm
+    import numpy as np
+
+    inputs = encoder.trees(table)
+    settings = {
+        "objective": "regression",
+        "learning_rate": 0.05 if len(table) <= LARGE else 0.1,
+        "num_leaves": 15 if len(table) < 2000 else 63,
+        "min_child_samples": 5 if len(table) < 2000 else 20,
+        "feature_fraction": _share(encoder),
+        "bagging_fraction": 0.7,
+        "bagging_freq": 1,
+        "seed": seed,
+        "num_threads": 1,
+        "deterministic": True,
+        "verbose": -1,
+    }
+    held = folds_of(table, seed) == 0
+
+    def data(rows: Rows, reference: Any = None) -> Any:
+        return lightgbm.Dataset(
+            inputs[rows],
+            target[rows],
+            categorical_feature=encoder.categorical,
+            reference=reference,
+            params={"verbose": -1},
+        )
+
+    fitted = data(np.flatnonzero(~held))
+    trial = lightgbm.train(
+        settings,
+        fitted,
+        ROUNDS,
+        valid_sets=[data(np.flatnonzero(held), fitted)],
+        callbacks=[lightgbm.early_stopping(50, verbose=False)],
+    )
+    if len(table) > LARGE:
+        model = trial
+    else:
+        model = lightgbm.train(settings, data(np.arange(len(table))), trial.best_iteration)
+    return lambda rows: np.asarray(model.predict(encoder.trees(rows)))
+
+
+def _on_residuals(
+    table: Table, encoder: Encoder, base: Predict, held_out: Floats, seed: int
+) -> Predict:
+    """Boost trees on what another part misses of rows that it was not fitted on."""
+    trees = _lightgbm(table, encoder, table.target - held_out, seed)
+    return lambda rows: base(rows) + trees(rows)
+
+
+def _extra_trees(table: Table, encoder: Encoder, seed: int) -> Predict:
+    import numpy as np
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    model = ExtraTreesRegressor(
+        200, min_samples_leaf=2, max_features=_share(encoder), random_state=seed, n_jobs=1
+    )
+    model.fit(encoder.dense(table, "plain"), table.target)
+    return lambda rows: np.asarray(model.predict(encoder.dense(rows, "plain")))

@@ -1,0 +1,495 @@
+"""Tables of finished runs: read, type, group, and say what is odd about them.
+
+A table is any file with a row a run and a column that holds what came out. What would make every
+figure meaningless is an error; what would make one doubtful is a warning, said once.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmpred.errors import DataError, Problem, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Rows = NDArray[np.int64]
+
+MIN_ROWS = 20
+LEAK = 0.995  # rank correlation with the target from which on a column is suspected of being it
+LEAK_ROWS = 50_000  # of so many rows at most it is computed
+SEEDS = ("seed", "random_seed", "random_state")  # a name of a draw, not a quantity
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of finished runs, ready to fit on.
+
+    Attributes:
+        features: column name -> float64 [rows] with NaN where missing, or an object array [rows] of
+            text and None. In the order of the file.
+        target: float64 [rows].
+        target_name: its column.
+        groups: int64 [rows]; rows that must not be torn apart share a number. Without a group
+            column every row is its own, but for duplicates.
+        group_names: name of each number in `groups`.
+        twins: int64 [rows]; rows that are the same in all features, seed and target share a number.
+        repeats: int64 [rows]; rows that differ in nothing but seed and target share a number.
+        grouped: whether a group column was named.
+        log: number columns that the user wants taken as logarithms.
+        warnings: what is odd, a sentence each.
+    """
+
+    features: Mapping[str, NDArray[Any]]
+    target: Floats
+    target_name: str
+    groups: Rows
+    group_names: tuple[str, ...]
+    twins: Rows
+    repeats: Rows
+    grouped: bool = False
+    log: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, rows: Rows) -> Table:
+        """Return the table of these rows, in this order."""
+        features = {name: values[rows] for name, values in self.features.items()}
+        return replace(
+            self,
+            features=features,
+            target=self.target[rows],
+            groups=self.groups[rows],
+            twins=self.twins[rows],
+            repeats=self.repeats[rows],
+        )
+
+    def grouped_by(self, groups: Rows) -> Table:
+        """Return the same rows with other groups."""
+        return replace(self, groups=groups)
+
+    def with_target(self, target: Floats) -> Table:
+        """Return the same runs with other outcomes."""
+        return replace(self, target=target)
+
+
+def is_number(values: NDArray[Any]) -> bool:
+    """Return whether a feature column holds numbers rather than text."""
+    return values.dtype.kind == "f"
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def read(paths: Sequence[Path | str]) -> pa.Table:
+    """Return the rows of the files, one below the other.
+
+    Args:
+        paths: .csv, .tsv, .parquet or .jsonl files with the same columns.
+
+    Raises:
+        DataError: if a file cannot be read, or the files' columns differ.
+    """
+    import pyarrow as pa
+
+    tables = [_read(Path(path)) for path in paths]
+    first = set(tables[0].column_names)
+    for path, table in zip(paths, tables, strict=True):
+        absent = sorted(first ^ set(table.column_names))
+        if absent:
+            raise DataError(
+                Problem(
+                    f"The files must have the same columns, but not all have `{absent[0]}`"
+                    + (f" and {len(absent) - 1} more" if len(absent) > 1 else ""),
+                    str(path),
+                    f"Its first companion is {paths[0]}.",
+                )
+            )
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        law = f"a column must be of one type in all files, but is not: {error}"
+        raise DataError(Problem(law, ", ".join(map(str, paths)))) from error
+
+
+def _read(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.json
+    import pyarrow.parquet
+
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        law = f"A table is read from {', '.join(SUFFIXES)}, but got {path.suffix!r}"
+        raise DataError(Problem(law, str(path), "Convert the file, or give it its suffix."))
+    try:
+        if suffix == ".parquet":
+            return pa.parquet.read_table(path)
+        if suffix == ".jsonl":
+            return pa.json.read_json(path)
+        parse = pa.csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",")
+        convert = pa.csv.ConvertOptions(strings_can_be_null=True)
+        table = pa.csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except pa.ArrowException as error:
+        law = f"the file must be a sound table, but is not: {str(error).splitlines()[0]}"
+        raise DataError(Problem(law, str(path), "Open and save it again.")) from error
+    except OSError as error:
+        law = f"the file must be readable, but says: {error.strerror or error}"
+        raise DataError(Problem(law, str(path))) from error
+    twice = sorted({n for n in table.column_names if table.column_names.count(n) > 1})
+    if twice:
+        law = f"the columns must have different names, but `{twice[0]}` comes twice"
+        raise DataError(Problem(law, str(path), "Rename one."))
+    return table
+
+
+# --- from columns to a table -------------------------------------------------------------------
+
+
+def make_table(
+    source: pa.Table,
+    target: str,
+    *,
+    group: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    log: Sequence[str] = (),
+    where: str = "",
+) -> tuple[Table, Rows]:
+    """Return a table of the rows that have a target, and which rows of the source they are.
+
+    A single group column is a name and no feature. Of several group columns each combination is a
+    group, and they stay features.
+
+    Args:
+        source: rows of runs.
+        target: column to predict, a number.
+        group: columns whose values, taken together, name the group of a row.
+        ignore: columns to leave out; `*` and `?` stand for any text and any letter.
+        log: number columns to take as logarithms, beside those that ask for it by themselves.
+        where: file, for messages.
+
+    Raises:
+        DataError: if a column is not there or of the wrong kind, or no model can be made of the
+            rows: fewer than `MIN_ROWS`, a constant target, no features.
+    """
+    import numpy as np
+
+    ignored = _named(source.column_names, target, group, ignore, log, where)
+    outcome = _target(source[target], target, where)
+    rows = np.flatnonzero(~np.isnan(outcome))
+    warnings = []
+    if len(rows) < len(outcome):
+        warnings.append(f"{len(outcome) - len(rows)} rows have no `{target}` and are left out.")
+    outcome = outcome[rows]
+    _check_target(outcome, target, where)
+    kept = source.take(rows)
+    labels = _labels(kept, group)
+    left_out = {target, *ignored, *(group if len(group) == 1 else ())}
+    used = [name for name in kept.column_names if name not in left_out]
+    seeds = {name for name in used if name.rpartition(".")[2].lower() in SEEDS}
+    features, odd = _features(kept, [name for name in used if name not in seeds])
+    warnings += odd
+    if seeds:
+        warnings.append(
+            f"`{'`, `'.join(sorted(seeds))}`: left out as a random seed; runs that differ in "
+            "nothing else are repeats of each other."
+        )
+    if not features:
+        law = "a table must have a column to predict from, but none is left"
+        raise DataError(Problem(law, where, "Ignore fewer columns, or add features."))
+    _check_log(features, log, where)
+    names, groups = np.unique(labels, return_inverse=True)
+    drawn = {name: _values(kept[name]) for name in sorted(seeds)}
+    repeats = _alike(row_hashes(features.values(), len(outcome)))
+    whole = [*features.values(), *(v for v in drawn.values() if v is not None), outcome]
+    twins = _alike(row_hashes(whole, len(outcome)))
+    groups = _joined(groups.astype(np.int64), twins)
+    shared = len(twins) - len(np.unique(twins))
+    if shared:
+        warnings.append(
+            f"{shared} rows are duplicates of others in features and target; each shares the group "
+            "of its twin. A random split may still tear them apart."
+        )
+    warnings += _leaks(features, outcome, target)
+    made = Table(
+        features,
+        outcome,
+        target,
+        groups,
+        tuple(str(name) for name in names),
+        twins,
+        repeats,
+        bool(group),
+        frozenset(log),
+        tuple(warnings),
+    )
+    return made, rows.astype(np.int64)
+
+
+def _named(
+    names: Sequence[str],
+    target: str,
+    group: Sequence[str],
+    ignore: Sequence[str],
+    log: Sequence[str],
+    where: str,
+) -> set[str]:
+    """Return the columns to ignore, after checking every name that was given."""
+    problems = []
+    wanted = [("--target", target), *(("--group", n) for n in group), *(("--log", n) for n in log)]
+    for option, name in wanted:
+        if name not in names:
+            law = f"`{option}` must name a column, but there is no `{name}`"
+            problems.append(Problem(law, where, nearest(name, names)))
+    ignored: set[str] = set()
+    for pattern in ignore:
+        found = [name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)]
+        if not found:
+            law = f"`--ignore` must name columns, but there is no `{pattern}`"
+            problems.append(Problem(law, where, nearest(pattern, names)))
+        ignored.update(found)
+    for option, name in wanted[:1] + wanted[1 + len(group) :]:
+        if name in ignored:
+            law = f"`{name}` cannot be ignored, because it is the {option} column"
+            problems.append(Problem(law, where, "Name it in one of the two."))
+    if target in group:
+        problems.append(Problem(f"`{target}` cannot be both target and group", where))
+    if problems:
+        raise DataError(problems)
+    return ignored
+
+
+def _target(column: pa.ChunkedArray, name: str, where: str) -> Floats:
+    import numpy as np
+
+    values = _numbers(column)
+    if values is None:
+        law = f"the target must be a number, but `{name}` is {column.type}"
+        raise DataError(Problem(law, where, "Name another column as --target."))
+    if np.isinf(values).any():
+        law = f"the target must be finite, but `{name}` is infinite in row {_first(values) + 1}"
+        raise DataError(Problem(law, where, "Leave the cell empty where a run has no outcome."))
+    return values
+
+
+def _first(values: Floats) -> int:
+    import numpy as np
+
+    return int(np.flatnonzero(np.isinf(values))[0])
+
+
+def _check_target(outcome: Floats, name: str, where: str) -> None:
+    import numpy as np
+
+    if len(outcome) < MIN_ROWS:
+        law = f"a model needs at least {MIN_ROWS} rows with a `{name}`, but got {len(outcome)}"
+        raise DataError(Problem(law, where, "Collect more runs."))
+    if np.ptp(outcome) == 0:
+        law = f"the target must vary, but `{name}` is {outcome[0]:g} in every row"
+        raise DataError(Problem(law, where, "There is nothing to predict."))
+
+
+def _labels(source: pa.Table, group: Sequence[str]) -> NDArray[Any]:
+    """Return a label a row that sorts as its group's values do; rows without group differ."""
+    import numpy as np
+
+    if not group:
+        return np.arange(source.num_rows)
+    columns = [source[name].to_pylist() for name in group]
+    if len(group) == 1:
+        (values,) = columns
+        if all(isinstance(v, int | float) for v in values):
+            return np.asarray(values)
+        cells = values
+    else:
+        cells = [
+            None if None in row else ", ".join(map(str, row)) for row in zip(*columns, strict=True)
+        ]
+    return np.asarray([f"row {i}" if c is None else str(c) for i, c in enumerate(cells)])
+
+
+def _features(source: pa.Table, names: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the columns to predict from, and a warning for each kind of column left out."""
+    import numpy as np
+
+    features: dict[str, NDArray[Any]] = {}
+    dropped: dict[str, list[str]] = {}
+    for name in names:
+        values = _values(source[name])
+        if values is None:
+            dropped.setdefault("neither numbers nor text", []).append(name)
+            continue
+        if is_number(values):
+            infinite = np.isinf(values)
+            if infinite.any():
+                dropped.setdefault("infinite somewhere (those cells count as missing)", []).append(
+                    name
+                )
+                values = np.where(infinite, np.nan, values)
+        reason = _useless(values)
+        if reason:
+            dropped.setdefault(reason, []).append(name)
+        else:
+            features[name] = values
+    warnings = []
+    for reason, columns in dropped.items():
+        shown = ", ".join(f"`{c}`" for c in columns[:8])
+        more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+        verb = "has cells that are" if reason.startswith("infinite") else "left out as"
+        warnings.append(f"{shown}{more}: {verb} {reason}.")
+    return features, warnings
+
+
+def _useless(values: NDArray[Any]) -> str:
+    """Return why a column cannot help to predict, or nothing."""
+    import numpy as np
+
+    if is_number(values):
+        known = values[~np.isnan(values)]
+        if not len(known):
+            return "empty"
+        if np.ptp(known) == 0:
+            return "constant" if len(known) == len(values) else ""
+        # Nearly all: files below each other each begin anew.
+        counted = np.mean(np.diff(values) == 1) > 0.95
+        return "row numbers" if counted else ""
+    texts = [v for v in values if v is not None]
+    distinct = len(set(texts))
+    if not texts:
+        return "empty"
+    if distinct == 1:
+        return "constant" if len(texts) == len(values) else ""
+    return "identifiers, a new one in every row" if distinct == len(values) else ""
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any] | None:
+    """Return a column as float64 or as text, or None where it is neither."""
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = _numbers(column)
+    if numbers is not None:
+        return numbers
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _values(column.cast(kind.value_type))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.asarray([v if v else None for v in column.to_pylist()], dtype=object)
+    return None
+
+
+def _numbers(column: pa.ChunkedArray) -> Floats | None:
+    import numpy as np
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return None
+    column = column.cast(pa.float64(), safe=False)
+    return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _check_log(features: Mapping[str, NDArray[Any]], log: Sequence[str], where: str) -> None:
+    import numpy as np
+
+    problems = []
+    for name in log:
+        values = features.get(name)
+        if values is None:
+            continue
+        if not is_number(values):
+            problems.append(Problem(f"`--log` takes numbers, but `{name}` holds text", where))
+        elif np.nanmin(values) < 0:
+            law = f"`--log` takes numbers of at least 0, but `{name}` is {np.nanmin(values):g}"
+            problems.append(Problem(law, where))
+    if problems:
+        raise DataError(problems)
+
+
+# --- duplicates and leaks ----------------------------------------------------------------------
+
+
+def row_hashes(columns: Iterable[NDArray[Any]], rows: int) -> NDArray[Any]:
+    """Return a 64-bit hash a row; missing cells are alike."""
+    import numpy as np
+
+    mixed = np.zeros(rows, dtype=np.uint64)
+    for values in columns:
+        if is_number(values):
+            numbers = np.where(np.isnan(values), np.nan, values + 0.0)  # one NaN, one zero
+        else:
+            known = np.asarray(["" if v is None else v for v in values])
+            numbers = np.unique(known, return_inverse=True)[1].astype(np.float64)
+        bits = np.ascontiguousarray(numbers).view(np.uint64)
+        # The finaliser of splitmix64 (Steele et al., 2014), over what came before.
+        mixed = (mixed ^ bits) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _alike(hashes: NDArray[Any]) -> Rows:
+    """Return for each row the first row with the same hash."""
+    import numpy as np
+
+    _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[place].astype(np.int64)
+
+
+def _joined(groups: Rows, twins: Rows) -> Rows:
+    """Return the groups, those that share a row joined under the lowest of their numbers."""
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = int(groups.max()) + 1
+    links = coo_array((np.ones(len(groups)), (groups, groups[twins])), shape=(size, size))
+    count, component = connected_components(links, directed=False)
+    lowest = np.full(count, size, dtype=np.int64)
+    np.minimum.at(lowest, component, np.arange(size))
+    joined: Rows = lowest[component][groups]
+    return joined
+
+
+def _leaks(features: Mapping[str, NDArray[Any]], outcome: Floats, target: str) -> list[str]:
+    """Return a warning for each column that ranks the rows as the target does."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    rows = np.arange(len(outcome))
+    if len(rows) > LEAK_ROWS:
+        rows = np.random.default_rng(0).choice(rows, LEAK_ROWS, replace=False)
+    ranks = rankdata(outcome[rows])
+    warnings = []
+    for name, values in features.items():
+        if not is_number(values):
+            continue
+        known = ~np.isnan(values[rows])
+        column = values[rows][known]
+        if known.sum() < MIN_ROWS or len(np.unique(column)) < 10:
+            continue
+        other = ranks[known]
+        if np.ptp(other) == 0:
+            continue
+        correlation = abs(float(np.corrcoef(rankdata(column), other)[0, 1]))
+        if correlation >= LEAK:
+            warnings.append(
+                f"`{name}` ranks the rows as `{target}` does (Spearman {correlation:.4f}): if it "
+                f"is known only after a run, --ignore it, else every figure is too good."
+            )
+    return warnings
