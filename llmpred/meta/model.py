@@ -122,15 +122,21 @@ def fit(table: Table, seed: int = 0) -> MetaModel:
 
     warnings = []
     groups = len(np.unique(table.groups))
-    if groups < MIN_GROUPS:
+    large = len(table) > LARGE
+    if groups < MIN_GROUPS and not large:
         warnings.append(
-            f"Only {groups} groups to calibrate on: intervals are CV+, which promises less (1 - 2α "
-            "instead of 1 - α) and for new groups nothing."
+            f"Only {groups} groups to calibrate on: runs are taken as exchangeable, and intervals "
+            "are CV+, which promises less (1 - 2α instead of 1 - α) and for new groups nothing."
         )
-    if len(table) > LARGE:
+    if large:
         warnings.append(
             f"{len(table)} rows: one split instead of nested folds, and no Gaussian process."
         )
+        if groups < 5 * MIN_GROUPS:
+            warnings.append(
+                f"Only {groups} groups, so that too few calibrate: runs are taken as exchangeable, "
+                "and for new groups the intervals promise nothing."
+            )
         return MetaModel(*_fit_large(table, seed), tuple(warnings))
     folds = folds_of(table, seed)
     calibration, held_out = _calibrate(table, folds, seed)
@@ -187,17 +193,20 @@ def _fill(
 
 
 def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:
-    """Fit on eight tenths of the groups, weigh by one, calibrate by one."""
+    """Fit on seven tenths of the groups, weigh by one, calibrate by two."""
     import numpy as np
 
     folds = folds_of(table, seed, 10)
-    parts = fit_parts(table.take(np.flatnonzero(folds >= 2)), seed)
+    parts = fit_parts(table.take(np.flatnonzero(folds >= 3)), seed)
     weighed = table.take(np.flatnonzero(folds == 0))
     blend = _blend(parts, parts.predict(weighed), parts.deviation(weighed), weighed.target)
-    held = table.take(np.flatnonzero(folds == 1))
+    held = table.take(np.flatnonzero((folds == 1) | (folds == 2)))
     middle, width = blend.predict(held)
     scores = np.abs(held.target - middle) / width
-    return blend, Calibration(scores, held.groups, np.zeros(len(held), dtype=np.int64))
+    # With fewer groups than a quantile takes, each run stands for itself.
+    few = len(np.unique(held.groups)) < MIN_GROUPS
+    groups = np.arange(len(held)) if few else held.groups
+    return blend, Calibration(scores, groups, np.zeros(len(held), dtype=np.int64))
 
 
 def _blend(parts: Parts, each: Floats, deviation: Floats, target: Floats) -> Blend:

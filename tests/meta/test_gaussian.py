@@ -16,13 +16,15 @@ def test_the_gradient_is_that_of_the_likelihood():
     inputs, target = curve(30)
     scaled = (target - target.mean()) / target.std()
     draw = np.random.default_rng(1)
+    likelihood = gaussian._negative_log_likelihood
     for bend in (0.2, -0.15, 0.0):
         theta = np.concatenate([[0.1, -1.0, -2.0, bend], 0.3 * draw.normal(size=4)])
-        both = gaussian._negative_log_likelihood
         off = check_grad(
-            lambda t: both(t, inputs, scaled)[0], lambda t: both(t, inputs, scaled)[1], theta
+            lambda t: likelihood(t, inputs, scaled)[0],
+            lambda t: likelihood(t, inputs, scaled)[1],
+            theta,
         )
-        assert off < 1e-4 * np.linalg.norm(both(theta, inputs, scaled)[1])
+        assert off < 1e-4 * np.linalg.norm(likelihood(theta, inputs, scaled)[1])
 
 
 def test_it_learns_a_curve_its_noise_and_what_matters():

@@ -39,9 +39,11 @@ def test_it_predicts_and_its_intervals_hold(fitted: model.MetaModel):
     new = table(400, seed=1)
     found = fitted.predict(new)
     assert rmse(new.target, found.mean) < 0.04  # noise 0.02, size missing in every 11th row
-    assert 0.84 <= coverage(new.target, found.lower, found.upper) <= 0.97
-    wider = fitted.predict(new, 0.95)
-    assert np.all(wider.upper - wider.lower > found.upper - found.lower)
+    # Of 15 groups the 15th stands for 90 %: 94 % on average.
+    assert 0.86 <= coverage(new.target, found.lower, found.upper) <= 0.995
+    narrower = fitted.predict(new, 0.5)
+    assert np.all(narrower.upper - narrower.lower < found.upper - found.lower)
+    assert 0.4 <= coverage(new.target, narrower.lower, narrower.upper) <= 0.75
 
 
 def test_weights_are_shares_and_name_lightgbm(fitted: model.MetaModel):
@@ -102,9 +104,11 @@ def test_weights_go_to_the_part_that_predicts():
 def test_large_tables_take_one_split(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("llmpred.meta.model.LARGE", 300)
     monkeypatch.setattr("llmpred.meta.parts.LARGE", 200)
-    large = model.fit(table(600, groups=60))
-    assert "one split" in large.warnings[0]
-    assert "gaussian_process" not in large.weights
     new = table(400, seed=4)
-    found = large.predict(new)
-    assert 0.8 <= coverage(new.target, found.lower, found.upper) <= 0.99
+    for groups in (100, 6):
+        large = model.fit(table(600, groups=groups))
+        assert "one split" in large.warnings[0]
+        assert "gaussian_process" not in large.weights
+        assert len(large.warnings) == (1 if groups == 100 else 2)
+        found = large.predict(new)
+        assert 0.84 <= coverage(new.target, found.lower, found.upper) <= 0.96
