@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 
 from llmpred import __version__
-from llmpred.cli import bases, data, ledger, machine, meta, runs
+from llmpred.cli import bases, data, features, ledger, machine, meta, runs
 from llmpred.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, complain
 from llmpred.errors import LlmpredError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("plan")(runs.plan)
 app.command("collect")(runs.collect)
+app.command("features")(features.features)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(bases.app, name="bases")
 app.add_typer(meta.app, name="meta")

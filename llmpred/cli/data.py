@@ -50,8 +50,8 @@ def check_command(
     json: Json = False,
 ) -> None:
     """Rendered prompts with the loss mask, lengths, truncation, balance, duplicates, overlap."""
-    if _is_space(source):
-        _refuse_for_space(task=task, columns=columns, base=base, head=head, eval=eval_)
+    if is_space(source):
+        refuse_for_space(task=task, columns=columns, base=base, head=head, eval=eval_)
         lengths = [f"task.max_length={max_length}"] if max_length is not None else []
         found = _check_space(source, [*(set_ or []), *lengths])
     else:
@@ -78,7 +78,7 @@ def show(
     from llmpred.data import load
     from llmpred.tasks.prepare import Examples
 
-    found, spec = _run_of_file(file, task, columns, None, None, None, None, set_)
+    found, spec = run_of_file(file, task, columns, None, None, None, None, set_)
     loaded = load(spec.dataset, found.fields, found.parse)
     examples = list(islice(Examples(loaded.table), n))
     if json:
@@ -123,7 +123,7 @@ def _check_file(
     from llmpred.engine.check import check
     from llmpred.tasks.prepare import Examples
 
-    found, spec = _run_of_file(source, task, columns, base, head, eval_, max_length, overrides)
+    found, spec = run_of_file(source, task, columns, base, head, eval_, max_length, overrides)
     train = load(spec.dataset, found.fields, found.parse)
     data = spec.evaluation.data
     evaluation = load(data, found.fields, found.parse) if data is not None else None
@@ -142,7 +142,7 @@ def _check_file(
     )
 
 
-def _run_of_file(
+def run_of_file(
     source: str,
     task: str | None,
     columns: list[str] | None,
@@ -247,11 +247,13 @@ def _tokenizer(base: str, *, asked: bool) -> Any:
 # --- a space -----------------------------------------------------------------------------------
 
 
-def _is_space(source: str) -> bool:
+def is_space(source: str) -> bool:
+    """Whether an argument names a search space rather than data."""
     return Path(source).suffix.lower() in (".yaml", ".yml")
 
 
-def _refuse_for_space(**options: Any) -> None:
+def refuse_for_space(**options: Any) -> None:
+    """Refuse options that describe a data file where a space says it itself."""
     given = [f"--{name}" for name, value in options.items() if value]
     if given:
         law = f"a search space says this itself, but got {', '.join(given)}"

@@ -70,7 +70,7 @@ def plan(
     from llmpred.sweep.plan import estimate, packs
 
     ledger = open_ledger(storage)
-    loaded, planned = _plan(space, set_ or [], ledger)
+    loaded, planned = plan_of(space, set_ or [], ledger)
     history = ledger.table().to_pylist()
     guess = estimate(planned, history)
     machine, gpu_memory = this_machine()
@@ -188,7 +188,7 @@ def collect(
         )
     ledger = open_ledger(storage)
     ledger.storage.check_writable()
-    loaded, planned = _plan(space, set_ or [], ledger, bring=True)
+    loaded, planned = plan_of(space, set_ or [], ledger, bring=True)
     if force and loaded.mode == "search":
         raise InputError(
             Problem(
@@ -259,7 +259,7 @@ def collect(
         _report(loaded, planned, ledger, result, untracked, again, json)
 
 
-def _plan(
+def plan_of(
     path: str, overrides: Sequence[str], ledger: Ledger, *, bring: bool = False
 ) -> tuple[Space, Plan]:
     """Return a space and its plan; of a search, the plan has one run of each combination."""

@@ -1,0 +1,240 @@
+"""Every measurement and every feature, in one place: what a value depends on, and how it is taken.
+
+A measurement is paid for once. Its key is a hash of what it reads, so runs that share a dataset
+share what is measured on it, and a feature's new version is measured anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from llmpred.bases.locate import locate
+from llmpred.bases.resolve import ResolvedSpec
+from llmpred.features import base_model, embedding, hyper, likelihood, probe, text
+from llmpred.features.base import Feature, Values, compute
+from llmpred.spec.canonical import digest
+from llmpred.spec.run import BaseSpec, RunSpec
+from llmpred.tasks import registry
+from llmpred.tasks.prepare import Examples, Prepared, prepare
+
+if TYPE_CHECKING:
+    from llmpred.engine.models import LoadedBases
+
+TOKENS_SAMPLE = 1000  # training rows whose length in tokens is looked at
+
+
+class Described(Protocol):
+    """What a measurement's key is made of; a ResolvedSpec and a RunRecord both have it."""
+
+    @property
+    def spec(self) -> RunSpec | None: ...  # noqa: D102
+    @property
+    def hashes(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def train_key(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What measuring needs of the process that does it.
+
+    Attributes:
+        bases: loaded bases.
+        scratch: an existing folder for what is deleted again.
+        checkpoints: folder that the run's own checkpoints are kept in; the probe leaves one there.
+        cache: where prepared data is kept; None for the default.
+        embedder: `minilm` or a sentence-transformers model; None takes the run's own base.
+        workers: processes that read texts.
+    """
+
+    bases: LoadedBases
+    scratch: Path
+    checkpoints: Path
+    cache: Path | None = None
+    embedder: str | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement: what it depends on, how it is taken, and the features that read it.
+
+    Attributes:
+        name: folder of its values in the storage.
+        features: functions of it.
+        identity: what its values depend on, as JSON; the embedder's hash is given.
+        take: measure it for a run.
+    """
+
+    name: str
+    features: tuple[Feature, ...]
+    identity: Callable[[Described, str], dict[str, Any]]
+    take: Callable[[ResolvedSpec, Tools], Values]
+
+    def key(self, run: Described, embedder: str) -> str:
+        """Return the hash under which its values for a run are kept."""
+        versions = {feature.name: feature.version for feature in self.features}
+        return digest({"versions": versions, **self.identity(run, embedder)})
+
+
+def embedder_hash(run: Described, embedder: str | None) -> str:
+    """Return the content hash of the embedder of a run: of its own base, unless one is named."""
+    if embedder is None:
+        return run.hashes["weights"]
+    return locate(BaseSpec(name=embedder)).weights_hash
+
+
+# --- what values depend on -------------------------------------------------------------------
+
+
+def _data(run: Described) -> dict[str, Any]:
+    assert run.spec is not None  # imported rows have no measurements
+    task = run.spec.task.model_dump(mode="json")
+    return {"task": task, **{part: run.hashes[part] for part in ("train", "evaluation")}}
+
+
+def _of_texts(run: Described, embedder: str) -> dict[str, Any]:
+    return _data(run)
+
+
+def _of_tokens(run: Described, embedder: str) -> dict[str, Any]:
+    assert run.spec is not None
+    head = run.spec.method.head
+    room = run.spec.evaluation.max_new_tokens
+    weights = run.hashes["weights"]
+    return {**_data(run), "weights": weights, "head": head, "max_new_tokens": room}
+
+
+def _of_embeddings(run: Described, embedder: str) -> dict[str, Any]:
+    return {**_data(run), "embedder": embedder}
+
+
+def _of_likelihoods(run: Described, embedder: str) -> dict[str, Any]:
+    assert run.spec is not None
+    return {
+        **_of_tokens(run, embedder),
+        "quantization": run.spec.base.quantization,
+        "precision": run.spec.optim.precision,
+    }
+
+
+def _of_probe(run: Described, embedder: str) -> dict[str, Any]:
+    return {"train_key": run.train_key, "evaluation": run.hashes["evaluation"]}
+
+
+# --- how they are taken ----------------------------------------------------------------------
+
+
+def _prepared(run: ResolvedSpec, tools: Tools) -> Prepared:
+    return prepare(run.spec, cache=tools.cache)
+
+
+def _take_texts(run: ResolvedSpec, tools: Tools) -> Values:
+    from llmpred.features.scan import text_stats
+
+    prepared = _prepared(run, tools)
+    stats = text_stats(
+        prepared.train,
+        prepared.task,
+        run.spec.task,
+        scratch=tools.scratch,
+        evaluation=prepared.evaluation,
+        workers=tools.workers,
+    )
+    return compute(text.FEATURES, stats, dict(stats.facts))
+
+
+def _take_tokens(run: ResolvedSpec, tools: Tools) -> Values:
+    from llmpred.bases.load import load_tokenizer
+    from llmpred.data.content import sample
+    from llmpred.engine.encoding import encode
+
+    prepared = _prepared(run, tools)
+    rows = Examples(sample(prepared.train, min(TOKENS_SAMPLE, prepared.train.num_rows), 0))
+    tokenizer = load_tokenizer(locate(run.spec.base))
+    found = encode(rows, prepared.task, run.spec, tokenizer, training=True)
+    each = sum(example.length for example in found) / len(found)
+    return Values({}, {}, {"tokens_an_example": each, "tokens_rows": float(len(found))})
+
+
+def _take_embeddings(run: ResolvedSpec, tools: Tools) -> Values:
+    prepared = _prepared(run, tools)
+    if tools.embedder is None:
+        classes = prepared.task.classes(run.spec.task)
+        head = run.spec.method.head == "classifier"
+        base = tools.bases.get(run, len(classes) if head and classes else None)
+        found = embedding.embed(prepared, base)
+    else:
+        found = embedding.embed(prepared, embedding.load_embedder(tools.embedder))
+    return compute(embedding.FEATURES, found, embedding.facts(found))
+
+
+def _take_likelihoods(run: ResolvedSpec, tools: Tools) -> Values:
+    prepared = _prepared(run, tools)
+    located, spec = locate(run.spec.base), run.spec
+    if spec.method.head == "classifier" and located.kind == "causal":
+        # The base is asked as the language model that it is.
+        method = spec.method.model_copy(update={"head": registry.get(spec.task.name).heads[0]})
+        spec = spec.model_copy(update={"method": method})
+        run = dataclasses.replace(run, spec=spec)
+    classes = prepared.task.classes(spec.task) if spec.method.head == "classifier" else None
+    base = tools.bases.get(run, len(classes) if classes else None)
+    found = likelihood.measure_likelihood(prepared, spec, base)
+    return compute(likelihood.FEATURES, found, likelihood.facts(found))
+
+
+def _take_probe(run: ResolvedSpec, tools: Tools) -> Values:
+    trace = probe.probe(run, tools.bases, tools.checkpoints, cache=tools.cache)
+    return compute(probe.FEATURES, trace, trace.facts)
+
+
+# --- all of them -----------------------------------------------------------------------------
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    Measurement("text", text.FEATURES, _of_texts, _take_texts),
+    Measurement("tokens", (), _of_tokens, _take_tokens),
+    Measurement("embedding", embedding.FEATURES, _of_embeddings, _take_embeddings),
+    Measurement("likelihood", likelihood.FEATURES, _of_likelihoods, _take_likelihoods),
+    Measurement("probe", probe.FEATURES, _of_probe, _take_probe),
+)
+BY_NAME: Mapping[str, Measurement] = {each.name: each for each in MEASUREMENTS}
+FEATURES: tuple[Feature, ...] = (
+    *hyper.FEATURES,
+    *base_model.FEATURES,
+    *(feature for each in MEASUREMENTS for feature in each.features),
+)
+
+
+def vector(
+    run: ResolvedSpec, found: Mapping[str, Values], zero_shot: float | None
+) -> dict[str, float]:
+    """Return the values of all features of a run; NaN where nothing was measured.
+
+    Args:
+        run: the run.
+        found: what was measured of it, by measurement.
+        zero_shot: score of the untouched base on its evaluation set, if it was paid for.
+    """
+    located = locate(run.spec.base)
+    classes = registry.get(run.spec.task.name).classes(run.spec.task)
+    head = run.spec.method.head == "classifier"
+    tokens = found.get("tokens")
+    facts = hyper.RunFacts(
+        spec=run.spec,
+        examples=run.counts.get("train", 0),
+        parameters=located.parameters,
+        trainable=hyper.trainable_parameters(
+            located, run.spec.method, len(classes) if head and classes else None
+        ),
+        tokens_an_example=tokens.facts["tokens_an_example"] if tokens else None,
+    )
+    values = dict.fromkeys((feature.name for feature in FEATURES), float("nan"))
+    values |= compute(hyper.FEATURES, facts).values
+    values |= compute(base_model.FEATURES, base_model.base_facts(located, zero_shot)).values
+    for measured in found.values():
+        values |= measured.values
+    return values
