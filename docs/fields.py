@@ -1,4 +1,4 @@
-"""Write the tables of `docs/search_spaces.md` that follow from the code: `python docs/fields.py`.
+"""Write the tables of `docs/` that follow from the code: `python docs/fields.py`.
 
 A table stands between `<!-- made: NAME -->` and `<!-- end -->`; `tests/test_field_docs.py` fails
 where one differs from what is made here.
@@ -22,11 +22,12 @@ from llmpred.bases.registry import KNOWN
 from llmpred.data.recipes import STEPS
 from llmpred.data.synthetic import SOURCES
 from llmpred.data.synthetic.options import OPTIONS
+from llmpred.features.measurements import FEATURES
 from llmpred.spec import run
 from llmpred.spec.space import SearchSpec, SpaceHeader
 from llmpred.tasks.registry import BUILT_IN
 
-PAGE = Path(__file__).parent / "search_spaces.md"
+PAGES = [Path(__file__).parent / f"{name}.md" for name in ("search_spaces", "meta_features")]
 MADE = re.compile(r"(<!-- made: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES: dict[Any, str] = {
     int: "whole number",
@@ -137,6 +138,17 @@ def of_bases() -> str:
     return table(("name", "what it is", "download"), rows)
 
 
+def of_features(group: str) -> str:
+    """Return the table of the features of a group."""
+    rows = []
+    for feature in FEATURES:
+        if feature.group == group:
+            labels = " (reads evaluation labels)" if feature.reads_eval_labels else ""
+            source = feature.source + labels
+            rows.append((f"`{feature.name}`", feature.priority, feature.unit, source))
+    return table(("feature", "tier", "unit", "definition or source"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "space": lambda: of_model(
         SpaceHeader,
@@ -159,6 +171,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "evaluation": lambda: of_model(run.EvaluationSpec),
     "execution": lambda: of_model(run.ExecutionSpec),
     "checkpoints": lambda: of_model(run.CheckpointSpec),
+    "features-hyper": lambda: of_features("hyper"),
+    "features-base": lambda: of_features("base"),
+    "features-static": lambda: of_features("static"),
+    "features-probe": lambda: of_features("probe"),
 }
 
 
@@ -242,4 +258,5 @@ def code(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(refreshed(PAGE.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(refreshed(page.read_text("utf-8")), "utf-8")
