@@ -1,0 +1,97 @@
+"""What holds for every feature: finite or unknown, deterministic, not constant, no alias."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from llmpred.bases.resolve import resolve
+from llmpred.engine.models import LoadedBases
+from llmpred.features.measurements import BY_NAME, FEATURES, MEASUREMENTS, Tools, vector
+from llmpred.spec.run import RunSpec
+from tests.features.worlds import world
+
+ALIAS = 0.995
+KNOWN = 15  # datasets of which a feature must be known
+
+
+def worlds() -> Iterator[RunSpec]:
+    for kind in ("sentiment", "qa", "summarization", "multiple_choice"):
+        yield world(kind)
+        yield world(kind, language="zh")
+        yield world(kind, phrasings=1)
+        yield world(kind, entities=8)
+        yield world(kind, length="long")
+        yield world(kind, {"truncate": {"words": 10}})
+        yield world(kind, {"subsample": {"n": 20}}, {"near_duplicate": {"share": 1.0}})
+        for share in (0.5, 1.0):
+            yield world(kind, shift=share)
+            yield world(kind, {"shuffle_answers": {"share": share}})
+        yield world(kind, format_drift=0.7)
+        for share in (0.1, 0.5):
+            yield world(kind, foreign=share)
+    for share in (0.1, 0.2, 0.3, 0.4):
+        yield world("sentiment", {"label_noise": {"share": share}}, n=120)
+
+
+def measured(spec: RunSpec, bases: LoadedBases, folder: Path) -> dict[str, float]:
+    """Return all features of a run."""
+    run = resolve(spec)
+    folder.mkdir()
+    tools = Tools(bases, folder, folder / "run")
+    found = {each.name: each.take(run, tools) for each in MEASUREMENTS}
+    for name, values in found.items():
+        unknown = {f for f, value in values.values.items() if math.isnan(value)}
+        assert unknown == set(values.warnings), name
+        assert set(values.values) == {feature.name for feature in BY_NAME[name].features}
+    return vector(run, found, None)
+
+
+def test_names_are_unique_and_described() -> None:
+    names = [feature.name for feature in FEATURES]
+    assert len(set(names)) == len(names)
+    assert all(feature.unit and feature.source and feature.version > 0 for feature in FEATURES)
+    core = {f.name for f in FEATURES if f.priority == "core" and f.group != "hyper"}
+    assert core == {"size_di", "initial_loss", "out_sem_div", "io_sim"}
+    strong = {f.name for f in FEATURES if f.priority == "strong"}
+    assert strong >= {"output_perplexity", "loss_decay", "grad_norm"}
+    assert {f.name for f in FEATURES if f.reads_eval_labels} == {"zero_shot_score", "early_score"}
+
+
+def test_the_same_run_has_the_same_features(tmp_path: Path) -> None:
+    spec, bases = world("sentiment"), LoadedBases()
+    first = measured(spec, bases, tmp_path / "a")
+    bases.drop()
+    assert measured(spec, bases, tmp_path / "b") == pytest.approx(first, rel=1e-6, nan_ok=True)
+
+
+def test_keys_follow_what_is_read() -> None:
+    run, noisy = resolve(world("sentiment")), resolve(world("sentiment", n=50))
+    faster = resolve(world("sentiment").model_copy(update={"seed": 3}))
+    for name, shared in (("text", True), ("embedding", True), ("probe", False)):
+        each = BY_NAME[name]
+        assert each.key(run, "e") != each.key(noisy, "e")
+        assert (each.key(run, "e") == each.key(faster, "e")) == shared
+    embedding = BY_NAME["embedding"]
+    assert embedding.key(run, "one") != embedding.key(run, "another")
+
+
+@pytest.mark.slow
+def test_features_differ_between_datasets_and_from_each_other(tmp_path: Path) -> None:
+    bases = LoadedBases()
+    rows = [measured(spec, bases, tmp_path / str(i)) for i, spec in enumerate(worlds())]
+    assert len(rows) >= 40
+    checked = [feature.name for feature in FEATURES if feature.group in ("static", "probe")]
+    columns = {name: np.array([row[name] for row in rows]) for name in checked}
+    for name, column in columns.items():
+        known = column[np.isfinite(column)]
+        assert len(known) >= KNOWN, name
+        assert len(set(known.round(9))) > 2, name
+    for one, two in itertools.combinations(columns, 2):
+        both = np.isfinite(columns[one]) & np.isfinite(columns[two])
+        rank = spearmanr(columns[one][both], columns[two][both]).statistic
+        assert abs(rank) < ALIAS, (one, two)
