@@ -46,7 +46,7 @@ def measured(spec: RunSpec, bases: LoadedBases, folder: Path) -> dict[str, float
     found = {each.name: each.take(run, tools) for each in MEASUREMENTS}
     for name, values in found.items():
         unknown = {f for f, value in values.values.items() if math.isnan(value)}
-        assert unknown == set(values.warnings), name
+        assert set(values.warnings) <= unknown, name
         assert set(values.values) == {feature.name for feature in BY_NAME[name].features}
     return vector(run, found, None)
 
@@ -87,11 +87,13 @@ def test_features_differ_between_datasets_and_from_each_other(tmp_path: Path) ->
     assert len(rows) >= 40
     checked = [feature.name for feature in FEATURES if feature.group in ("static", "probe")]
     columns = {name: np.array([row[name] for row in rows]) for name in checked}
-    for name, column in columns.items():
-        known = column[np.isfinite(column)]
-        assert len(known) >= KNOWN, name
-        assert len(set(known.round(9))) > 2, name
+    known = {name: column[np.isfinite(column)] for name, column in columns.items()}
+    assert [name for name, column in known.items() if len(column) < KNOWN] == []
+    assert [name for name, column in known.items() if len(set(column.round(9))) < 3] == []
+    aliases = []
     for one, two in itertools.combinations(columns, 2):
         both = np.isfinite(columns[one]) & np.isfinite(columns[two])
         rank = spearmanr(columns[one][both], columns[two][both]).statistic
-        assert abs(rank) < ALIAS, (one, two)
+        if not abs(rank) < ALIAS:
+            aliases.append((one, two, rank))
+    assert aliases == []

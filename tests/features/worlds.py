@@ -39,7 +39,7 @@ def world(
             "dataset": {**train, "recipe": list(recipe), "limit": limit},
             "base": {"name": str(base)},
             "method": {"head": head},
-            "optim": {"max_steps": 5, "precision": "fp32"},
+            "optim": {"max_steps": 5, "batch_size": 8, "precision": "fp32"},
             "evaluation": {"data": {"source": f"synthetic:{kind}", "options": asked}},
             "execution": {"device": "cpu"},
         }

@@ -75,7 +75,7 @@ def test_each_measurement_is_taken_once_and_joined(space: Path, tmp_path: Path) 
     again = described(space, "--storage", storage)
     assert (again["measured"], again["cached"]) == (0, 12)
     assert again["rows"] == rows
-    assert again["seconds"] < 10
+    assert again["seconds"] < 30
 
     done = subprocess.run(
         command("collect_ground_truth.py", "--space", space, "--storage", storage, "--no-tracking"),
