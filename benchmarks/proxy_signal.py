@@ -51,9 +51,10 @@ def collect(space: dict[str, Any], storage: Path) -> list[Row]:
         command = [sys.executable, str(ROOT / "jobs/collect_ground_truth.py"), "--json"]
         command += ["--space", str(path), "--storage", str(storage), "--no-tracking"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-    keys = [run["key"] for run in json.loads(done.stdout)["run_list"]]
     rows = {row["key"]: row for row in Ledger(storage).table().to_pylist()}
-    return [rows[key] for key in keys]
+    # A run that another space paid for has its dataset's name from there.
+    runs = json.loads(done.stdout)["run_list"]
+    return [rows[run["key"]] | {"dataset": run["dataset"]} for run in runs]
 
 
 def trained(rows: list[Row]) -> list[Row]:

@@ -499,6 +499,7 @@ def test_bad_input_to_a_process(bad: Bad, tmp_path: Path):
 def test_bad_input_to_a_job(job: Path, tmp_path: Path):
     options = {
         "collect_ground_truth": ["--space", "no.yaml", "--storage", "store"],
+        "extract_meta_features": ["no.yaml", "--storage", "store"],
         "pretrain_proxy": ["--corpora", "no.yaml", "--tokens", "1", "--out", "made"],
     }
     done = subprocess.run(

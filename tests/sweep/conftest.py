@@ -109,7 +109,7 @@ class Sweep:
         wait_until(lambda: len(self.ledger.keys()) >= count and bool(self.workers()))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Wait for a condition; fail when it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
