@@ -113,6 +113,8 @@ def noise(storage: Path) -> None:
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 SIZES = (10, 25, 60, 150, 400, 1000)
+# More rows help only where training is long enough to need them.
+LONGER = {(task, "distinct examples"): 150 for task in ("sentiment", "summarization")}
 KNOBS: dict[str, tuple[int, tuple[float, ...], Any]] = {
     "label noise": (-1, NOISE, lambda x: {"recipe": [{"label_noise": {"share": x}}]}),
     "mismatch": (-1, LEVELS, lambda x: {"recipe": [{"shuffle_answers": {"share": x}}]}),
@@ -139,7 +141,7 @@ def knobs(storage: Path) -> None:
                 "datasets": datasets,
                 "seeds": [0, 1, 2],
                 "methods": [{"adapter": GOOD}],
-                "optim": OPTIM,
+                "optim": OPTIM | {"max_steps": LONGER.get((task, name), OPTIM["max_steps"])},
             }
             rows = trained(collect(space, storage))
             means = [
