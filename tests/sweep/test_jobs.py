@@ -233,6 +233,6 @@ def test_eight_runs_by_ray_job_submit_are_in_the_ledger_and_in_mlflow(
 def test_without_a_space_the_demo_is_collected(cluster: str, sweep: Any) -> None:
     done = submit(cluster, "--set", "optim.max_steps=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    records = [sweep.ledger.get(key) for key in sweep.ledger.keys()]
+    records = list(map(sweep.ledger.get, sweep.ledger.keys()))
     assert len(records) == 22  # 18 fine-tunes, 4 evaluation sets scored untrained
     assert {record.spec.base.name for record in records} == {"proxy"}
