@@ -80,6 +80,9 @@ def benchmark(
     from llmpred.meta.benchmark import as_json
     from llmpred.meta.benchmark import benchmark as measure
 
+    if json and not json.parent.is_dir():
+        law = f"`--json` must name a file in a folder, but there is no folder {json.parent}"
+        raise StorageError(Problem(law, fix="Make it, or name another file."))
     columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
     if train and test and not table:
         made, parts = _holdout(train, test, target, columns, splits, folds)

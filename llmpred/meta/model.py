@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmpred.meta.conformal import MIN_GROUPS, Width, cv_plus, fit_width, quantile
-from llmpred.meta.parts import LARGE, PARTS, Parts, fit_parts, folds_of
+from llmpred.meta.parts import FLAT, LARGE, Parts, Said, fit_parts, folds_of
 from llmpred.meta.table import Table
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ class Blend:
 
     def predict(self, table: Table) -> tuple[Floats, Floats]:
         """Return the prediction and the width of its error that is expected, both [rows]."""
-        each = self.parts.predict(table)
-        middle = each @ self.weights
-        return middle, self.width(_signs(each, self.weights, self.parts.deviation(table)))
+        return self.of(self.parts.say(table))
+
+    def of(self, said: Said) -> tuple[Floats, Floats]:
+        """Return `predict` of rows that the parts were asked about before."""
+        middle, apart = mix(said, self.weights)
+        return middle, self.width(_signs(apart, said))
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,12 @@ def fit(table: Table, seed: int = 0) -> MetaModel:
         return MetaModel(*_fit_large(table, seed), tuple(warnings))
     folds = folds_of(table, seed)
     calibration, held_out = _calibrate(table, folds, seed)
-    blend = _blend(fit_parts(table, seed), *held_out, table.target)
+    blend = _blend(fit_parts(table, seed), held_out, table.target)
     return MetaModel(blend, calibration, tuple(warnings))
 
 
-def _calibrate(table: Table, folds: Rows, seed: int) -> tuple[Calibration, tuple[Floats, Floats]]:
-    """Return the calibration, and each row's predictions and deviation by parts without its fold.
-
-    The latter are what the final blend is weighed by: float64 [rows, parts] and [rows].
-    """
+def _calibrate(table: Table, folds: Rows, seed: int) -> tuple[Calibration, Said]:
+    """Return the calibration, and what parts without a row's fold say of it, for every row."""
     import numpy as np
 
     numbers = np.unique(folds)
@@ -156,40 +157,39 @@ def _calibrate(table: Table, folds: Rows, seed: int) -> tuple[Calibration, tuple
     def without(left_out: set[int]) -> Parts:
         return fit_parts(table.take(np.flatnonzero(~np.isin(folds, list(left_out)))), seed)
 
-    def empty() -> tuple[Floats, Floats]:
-        return np.full((len(table), len(PARTS)), np.nan), np.full(len(table), np.nan)
-
-    # For calibration fold k: what the parts without k and j say of the rows in j, for all j.
-    inner = {int(k): empty() for k in numbers}
-    for j, k in itertools.combinations(map(int, numbers), 2):
+    rows = {int(k): np.flatnonzero(folds == k) for k in numbers}
+    # What the parts without folds j and k say of the rows in j; [k][j].
+    inner: dict[int, dict[int, Said]] = {k: {} for k in rows}
+    for j, k in itertools.combinations(rows, 2):
         parts = without({j, k})
-        for predicted, calibrated in ((j, k), (k, j)):
-            _fill(inner[calibrated], parts, table, folds == predicted)
-    outer = empty()
+        inner[k][j] = parts.say(table.take(rows[j]))
+        inner[j][k] = parts.say(table.take(rows[k]))
+    outer: dict[int, Said] = {}
     blends = []
     scores = np.empty(len(table))
-    for k in map(int, numbers):
+    for k, held in rows.items():
         parts = without({k})
-        rows, others = folds == k, folds != k
-        _fill(outer, parts, table, rows)
-        each, deviation = inner[k]
-        blend = _blend(parts, each[others], deviation[others], table.target[others])
-        middle = outer[0][rows] @ blend.weights
-        width = blend.width(_signs(outer[0][rows], blend.weights, outer[1][rows]))
-        scores[rows] = np.abs(table.target[rows] - middle) / width
+        outer[k] = parts.say(table.take(held))
+        others = np.concatenate([rows[j] for j in inner[k]])
+        blend = _blend(parts, _together(inner[k].values()), table.target[others])
+        middle, width = blend.of(outer[k])
+        scores[held] = np.abs(table.target[held] - middle) / width
         blends.append(blend)
-    return Calibration(scores, table.groups, folds, tuple(blends)), outer
+    order = np.argsort(np.concatenate(list(rows.values())), kind="stable")
+    held_out = _together(outer.values()).take(order)
+    return Calibration(scores, table.groups, folds, tuple(blends)), held_out
 
 
-def _fill(
-    made: tuple[Floats, Floats], parts: Parts, table: Table, where: NDArray[np.bool_]
-) -> None:
+def _together(pieces: Iterable[Said]) -> Said:
     import numpy as np
 
-    rows = np.flatnonzero(where)
-    part = table.take(rows)
-    made[0][rows] = parts.predict(part)
-    made[1][rows] = parts.deviation(part)
+    every = list(pieces)
+    return Said(
+        every[0].names,
+        np.concatenate([said.each for said in every]),
+        np.concatenate([said.deviation for said in every]),
+        np.concatenate([said.beyond for said in every]),
+    )
 
 
 def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:
@@ -199,7 +199,7 @@ def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:
     folds = folds_of(table, seed, 10)
     parts = fit_parts(table.take(np.flatnonzero(folds >= 3)), seed)
     weighed = table.take(np.flatnonzero(folds == 0))
-    blend = _blend(parts, parts.predict(weighed), parts.deviation(weighed), weighed.target)
+    blend = _blend(parts, parts.say(weighed), weighed.target)
     held = table.take(np.flatnonzero((folds == 1) | (folds == 2)))
     middle, width = blend.predict(held)
     scores = np.abs(held.target - middle) / width
@@ -209,13 +209,30 @@ def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:
     return blend, Calibration(scores, groups, np.zeros(len(held), dtype=np.int64))
 
 
-def _blend(parts: Parts, each: Floats, deviation: Floats, target: Floats) -> Blend:
-    """Weigh the parts by what they predict for rows they were not fitted on."""
+def _blend(parts: Parts, said: Said, target: Floats) -> Blend:
+    """Weigh the parts by what they said of rows they were not fitted on."""
     import numpy as np
 
-    weights = weigh(each, target)
-    errors = np.abs(target - each @ weights)
-    return Blend(parts, weights, fit_width(_signs(each, weights, deviation), errors))
+    weights = weigh(said.each, target)
+    middle, apart = mix(said, weights)
+    width = fit_width(_signs(apart, said), np.abs(target - middle))
+    return Blend(parts, weights, width)
+
+
+def mix(said: Said, weights: Floats) -> tuple[Floats, Floats]:
+    """Return the weighted mean of what the parts say, and their weighted deviation from it.
+
+    Of a row beyond those fitted on, parts that are flat there have no say: weights tell who is
+    right among known rows, and there only trends lead on.
+    """
+    import numpy as np
+
+    sloped = weights * [name not in FLAT for name in said.names]
+    if sloped.sum() > 0:
+        weights = np.where(said.beyond[:, None], sloped / sloped.sum(), weights)
+    middle = (said.each * weights).sum(axis=1)
+    apart = np.sqrt((np.square(said.each - middle[:, None]) * weights).sum(axis=1))
+    return middle, apart
 
 
 def weigh(each: Floats, target: Floats) -> Floats:
@@ -245,10 +262,8 @@ def weigh(each: Floats, target: Floats) -> Floats:
     return normed
 
 
-def _signs(each: Floats, weights: Floats, deviation: Floats) -> Floats:
-    """Return the signs of doubt: how the parts disagree, what the process expects; [rows, 2]."""
+def _signs(apart: Floats, said: Said) -> Floats:
+    """Return the signs of doubt, float64 [rows, 2]: parts that disagree, a process that doubts."""
     import numpy as np
 
-    middle = each @ weights
-    apart = np.sqrt(np.square(each - middle[:, None]) @ np.full(len(weights), 1 / len(weights)))
-    return np.column_stack([apart, deviation])
+    return np.column_stack([apart, said.deviation])

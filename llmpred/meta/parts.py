@@ -7,12 +7,14 @@ has its part, and `model` weighs them by what they predict for rows they were no
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmpred.meta import gaussian
 from llmpred.meta.splits import fold_numbers
+from llmpred.meta.support import Support, fit_support
 from llmpred.meta.table import Table
 from llmpred.meta.transforms import Encoder, Form, Scale, fit_encoder, fit_scale
 
@@ -33,9 +35,31 @@ PARTS = (
     "linear",
 )
 LARGE_PARTS = ("lightgbm", "lightgbm_on_residuals", "linear")
+FLAT = ("lightgbm", "extra_trees")  # beyond the rows seen they say what they say at the border
 LARGE = 50_000  # above so many rows only LARGE_PARTS are fitted
 FOLDS = 5
 ROUNDS = 2000  # of boosting at most; early stopping decides
+
+
+@dataclass(frozen=True)
+class Said:
+    """What fitted parts say of rows.
+
+    Attributes:
+        names: of the parts.
+        each: float64 [rows, parts], what each predicts.
+        deviation: float64 [rows], the standard deviation that the Gaussian process expects.
+        beyond: bool [rows], whether a number lies clearly beyond those that they were fitted on.
+    """
+
+    names: tuple[str, ...]
+    each: Floats
+    deviation: Floats
+    beyond: NDArray[np.bool_]
+
+    def take(self, rows: Rows) -> Said:
+        """Return what they say of these rows."""
+        return Said(self.names, self.each[rows], self.deviation[rows], self.beyond[rows])
 
 
 @dataclass(frozen=True)
@@ -45,29 +69,34 @@ class Parts:
     Attributes:
         names: of the parts, as in `PARTS`.
         predictors: one a part.
+        support: the ranges of the rows that they were fitted on.
         deviation: standard deviation of a new run's outcome as the Gaussian process sees it; zeros
             where there is none.
     """
 
     names: tuple[str, ...]
     predictors: tuple[Predict, ...]
+    support: Support
     deviation: Predict
 
-    def predict(self, table: Table) -> Floats:
-        """Return float64 [rows, parts]."""
+    def say(self, table: Table) -> Said:
+        """Return what the parts say of a table's rows."""
         import numpy as np
 
-        return np.column_stack([predict(table) for predict in self.predictors])
+        each = np.column_stack([predict(table) for predict in self.predictors])
+        beyond: NDArray[np.bool_] = np.any(self.support.beyond(table), axis=1)
+        return Said(self.names, each, self.deviation(table), beyond)
 
 
 def fit_parts(table: Table, seed: int) -> Parts:
     """Return the parts fitted on all rows of a table; what they tune, they tune by its groups."""
     encoder = fit_encoder(table)
+    support = fit_support(table, encoder)
     if len(table) > LARGE:
         line = _linear(table, encoder, seed)
         on_line = _on_residuals(table, encoder, line, _held_out_line(table, encoder, seed), seed)
         trees = _lightgbm(table, encoder, table.target, seed)
-        return Parts(LARGE_PARTS, (trees, on_line, line), _zeros)
+        return Parts(LARGE_PARTS, (trees, on_line, line), support, _zeros)
     process, deviation, held_out = _process(table, encoder, "both", seed)
     logged, _, _ = _process(table, encoder, "log", seed)
     return Parts(
@@ -80,6 +109,7 @@ def fit_parts(table: Table, seed: int) -> Parts:
             logged,
             _linear(table, encoder, seed),
         ),
+        support,
         deviation,
     )
 
@@ -106,6 +136,7 @@ def _zeros(table: Table) -> Floats:
 def _linear(table: Table, encoder: Encoder, seed: int) -> Predict:
     """Fit an elastic net on columns and their logarithms, or a ridge where there are many rows."""
     import numpy as np
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNetCV, Ridge
 
     inputs = encoder.dense(table, "both")
@@ -115,10 +146,11 @@ def _linear(table: Table, encoder: Encoder, seed: int) -> Predict:
     else:
         folds = folds_of(table, seed)
         cut = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-        model = ElasticNetCV(
-            l1_ratio=[0.1, 0.9], alphas=30, eps=1e-4, cv=cut, max_iter=2000, tol=1e-3
-        )
-    model.fit(scale(inputs), table.target)
+        model = ElasticNetCV(l1_ratio=0.2, alphas=20, eps=1e-3, cv=cut, tol=1e-3)
+    with warnings.catch_warnings():
+        # The weakest penalties may stop short; the folds judge them as they are.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(scale(inputs), table.target)
     return lambda rows: np.asarray(model.predict(scale(encoder.dense(rows, "both"))))
 
 
