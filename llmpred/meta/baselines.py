@@ -22,8 +22,8 @@ Baseline = Callable[[Table, Table, int], "Floats"]
 
 # Names under which tables keep what some baselines need; after the last dot of a column's name.
 ZERO_SHOT = ("zero_shot_accuracy_r", "zero_shot_score", "zero_shot")
-EARLY_STOP = ("early_stop_extrapolation", "early_score_extrapolated", "early_score")
-MODEL_SIZE = ("model_size", "parameters", "total_parameters", "total_params", "size")
+EARLY_STOP = ("early_stop_extrapolation", "early_score")
+MODEL_SIZE = ("base_parameters", "model_size", "parameters", "total_params", "size")
 
 # The published settings of TuneAhead's LightGBM.
 TUNEAHEAD = {

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmpred.meta.conformal import MIN_GROUPS, Width, cv_plus, fit_width, quantile
-from llmpred.meta.parts import FLAT, LARGE, Parts, Said, fit_parts, folds_of
+from llmpred.meta.parts import FLAT, Parts, Said, fit_parts, folds_of
 from llmpred.meta.table import Table
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
+LARGE = 50_000  # above so many rows there is one split instead of folds
 SHRINK = 0.1  # pull of the weights towards equal ones, in target variances a row
 
 
@@ -197,7 +198,7 @@ def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:
     import numpy as np
 
     folds = folds_of(table, seed, 10)
-    parts = fit_parts(table.take(np.flatnonzero(folds >= 3)), seed)
+    parts = fit_parts(table.take(np.flatnonzero(folds >= 3)), seed, large=True)
     weighed = table.take(np.flatnonzero(folds == 0))
     blend = _blend(parts, parts.say(weighed), weighed.target)
     held = table.take(np.flatnonzero((folds == 1) | (folds == 2)))
@@ -220,17 +221,18 @@ def _blend(parts: Parts, said: Said, target: Floats) -> Blend:
 
 
 def mix(said: Said, weights: Floats) -> tuple[Floats, Floats]:
-    """Return the weighted mean of what the parts say, and their weighted deviation from it.
+    """Return the weighted mean of what the parts say, and how far apart they are; both [rows].
 
     Of a row beyond those fitted on, parts that are flat there have no say: weights tell who is
-    right among known rows, and there only trends lead on.
+    right among known rows, and there only trends lead on. That they differ still counts as doubt.
     """
     import numpy as np
 
     sloped = weights * [name not in FLAT for name in said.names]
+    shares = weights
     if sloped.sum() > 0:
-        weights = np.where(said.beyond[:, None], sloped / sloped.sum(), weights)
-    middle = (said.each * weights).sum(axis=1)
+        shares = np.where(said.beyond[:, None], sloped / sloped.sum(), weights)
+    middle = (said.each * shares).sum(axis=1)
     apart = np.sqrt((np.square(said.each - middle[:, None]) * weights).sum(axis=1))
     return middle, apart
 

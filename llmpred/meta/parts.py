@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmpred.meta import gaussian
 from llmpred.meta.splits import fold_numbers
-from llmpred.meta.support import Support, fit_support
+from llmpred.meta.support import beyond
 from llmpred.meta.table import Table
 from llmpred.meta.transforms import Encoder, Form, Scale, fit_encoder, fit_scale
 
@@ -36,9 +36,8 @@ PARTS = (
 )
 LARGE_PARTS = ("lightgbm", "lightgbm_on_residuals", "linear")
 FLAT = ("lightgbm", "extra_trees")  # beyond the rows seen they say what they say at the border
-LARGE = 50_000  # above so many rows only LARGE_PARTS are fitted
 FOLDS = 5
-ROUNDS = 2000  # of boosting at most; early stopping decides
+ROUNDS, LARGE_ROUNDS = 2000, 200  # of boosting at most; early stopping decides
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,14 @@ class Parts:
     Attributes:
         names: of the parts, as in `PARTS`.
         predictors: one a part.
-        support: the ranges of the rows that they were fitted on.
+        encoder: the columns of the rows that they were fitted on.
         deviation: standard deviation of a new run's outcome as the Gaussian process sees it; zeros
             where there is none.
     """
 
     names: tuple[str, ...]
     predictors: tuple[Predict, ...]
-    support: Support
+    encoder: Encoder
     deviation: Predict
 
     def say(self, table: Table) -> Said:
@@ -84,19 +83,25 @@ class Parts:
         import numpy as np
 
         each = np.column_stack([predict(table) for predict in self.predictors])
-        beyond: NDArray[np.bool_] = np.any(self.support.beyond(table), axis=1)
-        return Said(self.names, each, self.deviation(table), beyond)
+        far: NDArray[np.bool_] = np.any(beyond(self.encoder, table), axis=1)
+        return Said(self.names, each, self.deviation(table), far)
 
 
-def fit_parts(table: Table, seed: int) -> Parts:
-    """Return the parts fitted on all rows of a table; what they tune, they tune by its groups."""
+def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
+    """Return the parts fitted on all rows of a table; what they tune, they tune by its groups.
+
+    Args:
+        table: training rows.
+        seed: of folds, trees and the rows that a process takes.
+        large: fit `LARGE_PARTS` alone, and spare time where rows abound.
+    """
     encoder = fit_encoder(table)
-    support = fit_support(table, encoder)
-    if len(table) > LARGE:
-        line = _linear(table, encoder, seed)
-        on_line = _on_residuals(table, encoder, line, _held_out_line(table, encoder, seed), seed)
-        trees = _lightgbm(table, encoder, table.target, seed)
-        return Parts(LARGE_PARTS, (trees, on_line, line), support, _zeros)
+    if large:
+        line = _ridge(table, encoder)
+        held_out = _held_out_line(table, encoder, seed)
+        on_line = _on_residuals(table, encoder, line, held_out, seed, large=True)
+        trees = _lightgbm(table, encoder, table.target, seed, large=True)
+        return Parts(LARGE_PARTS, (trees, on_line, line), encoder, _zeros)
     process, deviation, held_out = _process(table, encoder, "both", seed)
     logged, _, _ = _process(table, encoder, "log", seed)
     return Parts(
@@ -109,7 +114,7 @@ def fit_parts(table: Table, seed: int) -> Parts:
             logged,
             _linear(table, encoder, seed),
         ),
-        support,
+        encoder,
         deviation,
     )
 
@@ -134,23 +139,31 @@ def _zeros(table: Table) -> Floats:
 
 
 def _linear(table: Table, encoder: Encoder, seed: int) -> Predict:
-    """Fit an elastic net on columns and their logarithms, or a ridge where there are many rows."""
+    """Fit an elastic net on columns and their logarithms, its penalty set by folds."""
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import ElasticNetCV, Ridge
+    from sklearn.linear_model import ElasticNetCV
 
     inputs = encoder.dense(table, "both")
     scale = fit_scale(inputs)
-    if len(table) > LARGE:
-        model: Any = Ridge(alpha=1.0)
-    else:
-        folds = folds_of(table, seed)
-        cut = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-        model = ElasticNetCV(l1_ratio=0.2, alphas=20, eps=1e-3, cv=cut, tol=1e-3)
+    folds = folds_of(table, seed)
+    cut = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
+    model = ElasticNetCV(l1_ratio=0.2, alphas=20, eps=1e-3, cv=cut, tol=1e-3)
     with warnings.catch_warnings():
         # The weakest penalties may stop short; the folds judge them as they are.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(scale(inputs), table.target)
+    return lambda rows: np.asarray(model.predict(scale(encoder.dense(rows, "both"))))
+
+
+def _ridge(table: Table, encoder: Encoder) -> Predict:
+    """Fit a line where rows abound and the penalty decides nothing."""
+    import numpy as np
+    from sklearn.linear_model import Ridge
+
+    inputs = encoder.dense(table, "both")
+    scale = fit_scale(inputs)
+    model = Ridge(alpha=1.0).fit(scale(inputs), table.target)
     return lambda rows: np.asarray(model.predict(scale(encoder.dense(rows, "both"))))
 
 
@@ -161,7 +174,7 @@ def _held_out_line(table: Table, encoder: Encoder, seed: int) -> Floats:
     held_out = np.empty(len(table))
     for fold in np.unique(folds):
         test = np.flatnonzero(folds == fold)
-        line = _linear(table.take(np.flatnonzero(folds != fold)), encoder, seed)
+        line = _ridge(table.take(np.flatnonzero(folds != fold)), encoder)
         held_out[test] = line(table.take(test))
     return held_out
 
@@ -194,22 +207,27 @@ def _share(encoder: Encoder) -> float:
     return max(0.5, min(1.0, 8 / max(len(encoder.columns), 1)))
 
 
-def _lightgbm(table: Table, encoder: Encoder, target: Floats, seed: int) -> Predict:
-    """Fit boosted trees; early stopping on a fold sets their number, then all rows are used."""
+def _lightgbm(
+    table: Table, encoder: Encoder, target: Floats, seed: int, *, large: bool = False
+) -> Predict:
+    """Fit boosted trees; early stopping on a fold sets their number, then all rows are used.
+
+    A large table spares the second fit: a fifth more rows would change little.
+    """
     import lightgbm
     import numpy as np
 
     inputs = encoder.trees(table)
     settings = {
         "objective": "regression",
-        "learning_rate": 0.05 if len(table) <= LARGE else 0.1,
+        "learning_rate": 0.1 if large else 0.05,
         "num_leaves": 15 if len(table) < 2000 else 63,
         "min_child_samples": 5 if len(table) < 2000 else 20,
         "feature_fraction": _share(encoder),
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "seed": seed,
-        "num_threads": 1,
+        "num_threads": 0 if large else 1,  # all cores
         "deterministic": True,
         "verbose": -1,
     }
@@ -228,11 +246,11 @@ def _lightgbm(table: Table, encoder: Encoder, target: Floats, seed: int) -> Pred
     trial = lightgbm.train(
         settings,
         fitted,
-        ROUNDS,
+        LARGE_ROUNDS if large else ROUNDS,
         valid_sets=[data(np.flatnonzero(held), fitted)],
         callbacks=[lightgbm.early_stopping(50, verbose=False)],
     )
-    if len(table) > LARGE:
+    if large:
         model = trial
     else:
         model = lightgbm.train(settings, data(np.arange(len(table))), trial.best_iteration)
@@ -240,10 +258,16 @@ def _lightgbm(table: Table, encoder: Encoder, target: Floats, seed: int) -> Pred
 
 
 def _on_residuals(
-    table: Table, encoder: Encoder, base: Predict, held_out: Floats, seed: int
+    table: Table,
+    encoder: Encoder,
+    base: Predict,
+    held_out: Floats,
+    seed: int,
+    *,
+    large: bool = False,
 ) -> Predict:
     """Boost trees on what another part misses of rows that it was not fitted on."""
-    trees = _lightgbm(table, encoder, table.target - held_out, seed)
+    trees = _lightgbm(table, encoder, table.target - held_out, seed, large=large)
     return lambda rows: base(rows) + trees(rows)
 
 

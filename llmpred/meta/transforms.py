@@ -32,12 +32,33 @@ class Number:
         median: what stands for missing cells.
         missing: whether cells are missing, so that an indicator goes with it.
         shift: its logarithm is log(x + shift); None where none is taken.
+        low, high: the least and the greatest number.
     """
 
     name: str
     median: float
     missing: bool
     shift: float | None
+    low: float
+    high: float
+
+    def scaled(self, values: Floats) -> Floats:
+        """Return the values as logarithms where the column takes them."""
+        import numpy as np
+
+        if self.shift is None:
+            return values
+        # Rows to predict may go below what was seen, down to where there is no logarithm.
+        logs: Floats = np.log(np.maximum(values, 0) + max(self.shift, 1e-12))
+        return logs
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The range of `scaled`."""
+        import numpy as np
+
+        low, high = self.scaled(np.array([self.low, self.high]))
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,9 @@ class Encoder:
     def dense(self, table: Table, form: Form) -> Floats:
         """Return float64 [rows, inputs] without missing cells, not yet standardised.
 
+        A trend leads on beyond the numbers seen as far as their range again, and of a column that
+        takes logarithms, in these alone: a hundredfold number would swamp a line.
+
         Args:
             table: any rows with the columns of the training rows.
             form: columns that span orders of magnitude as they are, as logarithms, or both.
@@ -96,11 +120,15 @@ class Encoder:
                 continue
             unknown = np.isnan(values)
             known = np.where(unknown, column.median, values)
-            if form != "log" or column.shift is None:
-                made.append(known)
-            if form != "plain" and column.shift is not None:
-                # Rows to predict may go below what was seen, down to where there is no logarithm.
-                made.append(np.log(np.maximum(known, 0) + max(column.shift, 1e-12)))
+            low, high = column.ends
+            led = np.clip(column.scaled(known), 2 * low - high, 2 * high - low)
+            if column.shift is None:
+                made.append(led)
+            else:
+                if form != "log":
+                    made.append(np.clip(known, column.low, column.high))
+                if form != "plain":
+                    made.append(led)
             if column.missing:
                 made.append(unknown.astype(float))
         return np.column_stack(made)
@@ -138,7 +166,8 @@ def fit_encoder(table: Table) -> Encoder:
             missing = len(known) < len(values)
             if len(known) and (missing or np.ptp(known) > 0):
                 shift = log_shift(known, wanted=name in table.log)
-                columns.append(Number(name, float(np.median(known)), missing, shift))
+                low, high = float(known.min()), float(known.max())
+                columns.append(Number(name, float(np.median(known)), missing, shift, low, high))
         else:
             texts, counts = np.unique([v for v in values if v is not None], return_counts=True)
             if len(texts) > 1 or (len(texts) == 1 and counts[0] < len(values)):

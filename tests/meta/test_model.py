@@ -6,13 +6,13 @@ import pytest
 
 from llmpred.meta import model
 from llmpred.meta.metrics import coverage, rmse
-from llmpred.meta.parts import PARTS, folds_of
+from llmpred.meta.parts import PARTS, Said, folds_of
 from llmpred.meta.table import Table, make_table
 
 FOLD = 1
 
 
-def table(rows: int = 90, groups: int = 15, seed: int = 0) -> Table:
+def table(rows: int = 75, groups: int = 15, seed: int = 0) -> Table:
     draw = np.random.default_rng(seed)
     lr = 10 ** draw.uniform(-5, -3, rows)
     size = draw.uniform(0, 1, rows)
@@ -101,9 +101,27 @@ def test_weights_go_to_the_part_that_predicts():
     np.testing.assert_allclose(model.weigh(alike, target), [0.5, 0.5], atol=1e-6)
 
 
+def test_beyond_the_rows_seen_trees_have_no_say():
+    each = np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 4.0]])
+    names = ("lightgbm", "linear", "gaussian_process")
+    said = Said(names, each, np.ones(2), np.array([False, True]))
+    middle, apart = model.mix(said, np.array([0.5, 0.25, 0.25]))
+    assert middle == pytest.approx([2.0, 3.0])
+    assert apart == pytest.approx([np.sqrt(0.5 * 1 + 0.25 * 0 + 0.25 * 4), np.sqrt(2.5)])
+
+
+def test_a_trend_is_followed_and_doubted_beyond_the_rows_seen(fitted: model.MetaModel):
+    new = table(20, seed=5)
+    far = {**new.features, "lr": np.full(20, 1e-1), "size_": np.full(20, 0.5)}
+    found = fitted.predict(Table(**{**vars(new), "features": far}))
+    expected = 0.5 + 0.3 + 0.1 + 0.1 * (new.features["base"] == "large")
+    assert np.abs(found.mean - expected).max() < 0.12  # trees stop at 0.2 less
+    near = fitted.predict(new)
+    assert np.median(found.upper - found.lower) > np.median(near.upper - near.lower)
+
+
 def test_large_tables_take_one_split(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("llmpred.meta.model.LARGE", 300)
-    monkeypatch.setattr("llmpred.meta.parts.LARGE", 200)
     new = table(400, seed=4)
     for groups in (100, 6):
         large = model.fit(table(600, groups=groups))

@@ -70,7 +70,17 @@ def test_what_does_not_vary_in_the_training_rows_is_left_out():
 def test_new_rows_below_zero_have_a_logarithm_too():
     train = table(lr=list(10 ** np.linspace(-5, -3, 30)), y=list(np.linspace(1, 2, 30)[::-1]))
     new = Table(**{**vars(train), "features": {"lr": np.array([-1.0]), "y": np.array([1.0])}})
-    assert np.isfinite(fit_encoder(train).dense(new, "log")).all() or len(new) != 1
+    assert np.isfinite(fit_encoder(train).dense(new, "log")).all()
+
+
+def test_a_trend_leads_on_in_logarithms_as_far_as_their_range_again():
+    train = table(lr=list(10 ** np.linspace(-5, -3, 30)), y=list(np.linspace(1, 2, 30)[::-1]))
+    far = {"lr": np.array([1e-2, 1.0]), "y": np.array([2.5, 9.0])}
+    new = Table(**{**vars(train), "features": far, "target": np.zeros(2)})
+    made = fit_encoder(train).dense(new, "both")
+    # lr itself stops at 1e-3, its logarithm two decades further on; y at 3.
+    expected = [[1e-3, math.log(1e-2), 2.5], [1e-3, math.log(1e-1), 3.0]]
+    np.testing.assert_allclose(made, expected)
 
 
 def test_scale_only_centres_constants():
