@@ -7,16 +7,15 @@ has its part, and `model` weighs them by what they predict for rows they were no
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llmpred.meta import gaussian
+from llmpred.meta import predictors
+from llmpred.meta.predictors import OnResiduals, Predictor, Process
 from llmpred.meta.splits import fold_numbers
 from llmpred.meta.support import beyond
 from llmpred.meta.table import Table
-from llmpred.meta.transforms import Encoder, Form, Scale, fit_encoder, fit_scale
+from llmpred.meta.transforms import Encoder, fit_encoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
-    Predict = Callable[[Table], Floats]
 
 PARTS = (
     "lightgbm",
@@ -36,8 +34,8 @@ PARTS = (
 )
 LARGE_PARTS = ("lightgbm", "lightgbm_on_residuals", "linear")
 FLAT = ("lightgbm", "extra_trees")  # beyond the rows seen they say what they say at the border
+DOUBTING = "gaussian_process"  # the part that tells how much it doubts
 FOLDS = 5
-ROUNDS, LARGE_ROUNDS = 2000, 200  # of boosting at most; early stopping decides
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class Said:
     Attributes:
         names: of the parts.
         each: float64 [rows, parts], what each predicts.
-        deviation: float64 [rows], the standard deviation that the Gaussian process expects.
+        deviation: float64 [rows], the standard deviation of a new run's outcome as the Gaussian
+            process sees it; zeros where there is none.
         beyond: bool [rows], whether a number lies clearly beyond those that they were fitted on.
     """
 
@@ -69,22 +68,24 @@ class Parts:
         names: of the parts, as in `PARTS`.
         predictors: one a part.
         encoder: the columns of the rows that they were fitted on.
-        deviation: standard deviation of a new run's outcome as the Gaussian process sees it; zeros
-            where there is none.
     """
 
     names: tuple[str, ...]
-    predictors: tuple[Predict, ...]
+    predictors: tuple[Predictor, ...]
     encoder: Encoder
-    deviation: Predict
 
     def say(self, table: Table) -> Said:
         """Return what the parts say of a table's rows."""
         import numpy as np
 
-        each = np.column_stack([predict(table) for predict in self.predictors])
+        view = self.encoder.view(table)
+        each = np.column_stack([predictor(view) for predictor in self.predictors])
+        deviation = np.zeros(len(table))
+        for name, predictor in zip(self.names, self.predictors, strict=True):
+            if name == DOUBTING and isinstance(predictor, Process):
+                deviation = predictor.deviation(view)
         far: NDArray[np.bool_] = np.any(beyond(self.encoder, table), axis=1)
-        return Said(self.names, each, self.deviation(table), far)
+        return Said(self.names, each, deviation, far)
 
 
 def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
@@ -96,27 +97,32 @@ def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
         large: fit `LARGE_PARTS` alone, and spare time where rows abound.
     """
     encoder = fit_encoder(table)
+    view = encoder.view(table)
+    folds = folds_of(table, seed)
+    target = table.target
+
+    def boosted(target: Floats) -> predictors.Boosted:
+        return predictors.fit_boosted(
+            view, target, folds == 0, encoder.categorical, seed, large=large
+        )
+
     if large:
-        line = _ridge(table, encoder)
-        held_out = _held_out_line(table, encoder, seed)
-        on_line = _on_residuals(table, encoder, line, held_out, seed, large=True)
-        trees = _lightgbm(table, encoder, table.target, seed, large=True)
-        return Parts(LARGE_PARTS, (trees, on_line, line), encoder, _zeros)
-    process, deviation, held_out = _process(table, encoder, "both", seed)
-    logged, _, _ = _process(table, encoder, "log", seed)
-    return Parts(
-        PARTS,
-        (
-            _lightgbm(table, encoder, table.target, seed),
-            _on_residuals(table, encoder, process, held_out, seed),
-            _extra_trees(table, encoder, seed),
-            process,
-            logged,
-            _linear(table, encoder, seed),
-        ),
-        encoder,
-        deviation,
+        line = predictors.fit_ridge(view, target)
+        missed = target - predictors.held_out_ridge(view, target, folds)
+        return Parts(
+            LARGE_PARTS, (boosted(target), OnResiduals(line, boosted(missed)), line), encoder
+        )
+    process = predictors.fit_process(view, "both", target, seed)
+    missed = target - predictors.held_out_process(process, view, folds)
+    fitted = (
+        boosted(target),
+        OnResiduals(process, boosted(missed)),
+        predictors.fit_forest(view, target, len(encoder.columns), seed),
+        process,
+        predictors.fit_process(view, "log", target, seed),
+        predictors.fit_elastic_net(view, target, folds),
     )
+    return Parts(PARTS, fitted, encoder)
 
 
 def folds_of(table: Table, seed: int, folds: int = FOLDS) -> Rows:
@@ -127,156 +133,3 @@ def folds_of(table: Table, seed: int, folds: int = FOLDS) -> Rows:
     if count < 3:
         return fold_numbers(np.arange(len(table)), folds, seed)
     return fold_numbers(table.groups, min(folds, count), seed)
-
-
-def _zeros(table: Table) -> Floats:
-    import numpy as np
-
-    return np.zeros(len(table))
-
-
-# --- a line ------------------------------------------------------------------------------------
-
-
-def _linear(table: Table, encoder: Encoder, seed: int) -> Predict:
-    """Fit an elastic net on columns and their logarithms, its penalty set by folds."""
-    import numpy as np
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import ElasticNetCV
-
-    inputs = encoder.dense(table, "both")
-    scale = fit_scale(inputs)
-    folds = folds_of(table, seed)
-    cut = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-    model = ElasticNetCV(l1_ratio=0.2, alphas=20, eps=1e-3, cv=cut, tol=1e-3)
-    with warnings.catch_warnings():
-        # The weakest penalties may stop short; the folds judge them as they are.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(scale(inputs), table.target)
-    return lambda rows: np.asarray(model.predict(scale(encoder.dense(rows, "both"))))
-
-
-def _ridge(table: Table, encoder: Encoder) -> Predict:
-    """Fit a line where rows abound and the penalty decides nothing."""
-    import numpy as np
-    from sklearn.linear_model import Ridge
-
-    inputs = encoder.dense(table, "both")
-    scale = fit_scale(inputs)
-    model = Ridge(alpha=1.0).fit(scale(inputs), table.target)
-    return lambda rows: np.asarray(model.predict(scale(encoder.dense(rows, "both"))))
-
-
-def _held_out_line(table: Table, encoder: Encoder, seed: int) -> Floats:
-    import numpy as np
-
-    folds = folds_of(table, seed)
-    held_out = np.empty(len(table))
-    for fold in np.unique(folds):
-        test = np.flatnonzero(folds == fold)
-        line = _ridge(table.take(np.flatnonzero(folds != fold)), encoder)
-        held_out[test] = line(table.take(test))
-    return held_out
-
-
-# --- a Gaussian process ------------------------------------------------------------------------
-
-
-def _process(
-    table: Table, encoder: Encoder, form: Form, seed: int
-) -> tuple[Predict, Predict, Floats]:
-    """Fit a process; return its median, its deviation, and what it predicts for rows held out."""
-    inputs = encoder.dense(table, form)
-    scale: Scale = fit_scale(inputs)
-    process = gaussian.fit(scale(inputs), table.target, seed)
-    rows = table.take(process.rows)
-    held_out = process.predict(scale(inputs))[0]  # rows that it was not conditioned on are held out
-    held_out[process.rows] = process.held_out(folds_of(rows, seed))
-    return (
-        lambda new: process.predict(scale(encoder.dense(new, form)))[0],
-        lambda new: process.predict(scale(encoder.dense(new, form)))[1],
-        held_out,
-    )
-
-
-# --- trees -------------------------------------------------------------------------------------
-
-
-def _share(encoder: Encoder) -> float:
-    """Return the share of columns a tree looks at: half of them, but of few columns all."""
-    return max(0.5, min(1.0, 8 / max(len(encoder.columns), 1)))
-
-
-def _lightgbm(
-    table: Table, encoder: Encoder, target: Floats, seed: int, *, large: bool = False
-) -> Predict:
-    """Fit boosted trees; early stopping on a fold sets their number, then all rows are used.
-
-    A large table spares the second fit: a fifth more rows would change little.
-    """
-    import lightgbm
-    import numpy as np
-
-    inputs = encoder.trees(table)
-    settings = {
-        "objective": "regression",
-        "learning_rate": 0.1 if large else 0.05,
-        "num_leaves": 15 if len(table) < 2000 else 63,
-        "min_child_samples": 5 if len(table) < 2000 else 20,
-        "feature_fraction": _share(encoder),
-        "bagging_fraction": 0.7,
-        "bagging_freq": 1,
-        "seed": seed,
-        "num_threads": 0 if large else 1,  # all cores
-        "deterministic": True,
-        "verbose": -1,
-    }
-    held = folds_of(table, seed) == 0
-
-    def data(rows: Rows, reference: Any = None) -> Any:
-        return lightgbm.Dataset(
-            inputs[rows],
-            target[rows],
-            categorical_feature=encoder.categorical,
-            reference=reference,
-            params={"verbose": -1},
-        )
-
-    fitted = data(np.flatnonzero(~held))
-    trial = lightgbm.train(
-        settings,
-        fitted,
-        LARGE_ROUNDS if large else ROUNDS,
-        valid_sets=[data(np.flatnonzero(held), fitted)],
-        callbacks=[lightgbm.early_stopping(50, verbose=False)],
-    )
-    if large:
-        model = trial
-    else:
-        model = lightgbm.train(settings, data(np.arange(len(table))), trial.best_iteration)
-    return lambda rows: np.asarray(model.predict(encoder.trees(rows)))
-
-
-def _on_residuals(
-    table: Table,
-    encoder: Encoder,
-    base: Predict,
-    held_out: Floats,
-    seed: int,
-    *,
-    large: bool = False,
-) -> Predict:
-    """Boost trees on what another part misses of rows that it was not fitted on."""
-    trees = _lightgbm(table, encoder, table.target - held_out, seed, large=large)
-    return lambda rows: base(rows) + trees(rows)
-
-
-def _extra_trees(table: Table, encoder: Encoder, seed: int) -> Predict:
-    import numpy as np
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    model = ExtraTreesRegressor(
-        200, min_samples_leaf=2, max_features=_share(encoder), random_state=seed, n_jobs=1
-    )
-    model.fit(encoder.dense(table, "plain"), table.target)
-    return lambda rows: np.asarray(model.predict(encoder.dense(rows, "plain")))

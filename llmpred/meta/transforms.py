@@ -6,7 +6,9 @@ as one column a value, and columns that span orders of magnitude as logarithms; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from llmpred.meta.table import Table, is_number
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-Form = Literal["plain", "log", "both"]
+Form = Literal["trees", "plain", "log", "both"]
 
 SPAN = 10.0  # from this ratio of the 95th to the 5th percentile on, logarithms are taken
 LEVELS = 30  # so many values of a text column get a column of their own, the most frequent ones
@@ -85,6 +87,15 @@ class Encoder:
         """Places of text columns in `trees`."""
         return [i for i, column in enumerate(self.columns) if isinstance(column, Category)]
 
+    def view(self, table: Table) -> Callable[[Form], Floats]:
+        """Return the function from a form to the rows' matrix in it, which makes each form once."""
+
+        @cache
+        def made(form: Form) -> Floats:
+            return self.trees(table) if form == "trees" else self.dense(table, form)
+
+        return made
+
     def trees(self, table: Table) -> Floats:
         """Return float64 [rows, columns]: numbers with NaN, texts as the number of their value."""
         import numpy as np
@@ -107,7 +118,8 @@ class Encoder:
 
         Args:
             table: any rows with the columns of the training rows.
-            form: columns that span orders of magnitude as they are, as logarithms, or both.
+            form: columns that span orders of magnitude as they are (`plain`), as logarithms
+                (`log`), or `both`.
         """
         import numpy as np
 
