@@ -209,7 +209,7 @@ def make_table(
         raise DataError(Problem(law, where, "Ignore fewer columns, or add features."))
     _check_log(features, log, where)
     names, groups = np.unique(labels, return_inverse=True)
-    drawn = {name: _values(kept[name]) for name in sorted(seeds)}
+    drawn = {name: cells(kept[name]) for name in sorted(seeds)}
     repeats = _alike(row_hashes(features.values(), len(outcome)))
     whole = [*features.values(), *(v for v in drawn.values() if v is not None), outcome]
     twins = _alike(row_hashes(whole, len(outcome)))
@@ -310,12 +310,12 @@ def _labels(source: pa.Table, group: Sequence[str]) -> NDArray[Any]:
         (values,) = columns
         if all(isinstance(v, int | float) for v in values):
             return np.asarray(values)
-        cells = values
+        labels = values
     else:
-        cells = [
+        labels = [
             None if None in row else ", ".join(map(str, row)) for row in zip(*columns, strict=True)
         ]
-    return np.asarray([f"row {i}" if c is None else str(c) for i, c in enumerate(cells)])
+    return np.asarray([f"row {i}" if c is None else str(c) for i, c in enumerate(labels)])
 
 
 def _features(source: pa.Table, names: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
@@ -325,7 +325,7 @@ def _features(source: pa.Table, names: Iterable[str]) -> tuple[dict[str, NDArray
     features: dict[str, NDArray[Any]] = {}
     dropped: dict[str, list[str]] = {}
     for name in names:
-        values = _values(source[name])
+        values = cells(source[name])
         if values is None:
             dropped.setdefault("neither numbers nor text", []).append(name)
             continue
@@ -372,7 +372,7 @@ def _useless(values: NDArray[Any]) -> str:
     return "identifiers, a new one in every row" if distinct == len(values) else ""
 
 
-def _values(column: pa.ChunkedArray) -> NDArray[Any] | None:
+def cells(column: pa.ChunkedArray) -> NDArray[Any] | None:
     """Return a column as float64 or as text, or None where it is neither."""
     import numpy as np
     import pyarrow as pa
@@ -382,7 +382,7 @@ def _values(column: pa.ChunkedArray) -> NDArray[Any] | None:
         return numbers
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _values(column.cast(kind.value_type))
+        return cells(column.cast(kind.value_type))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.asarray([v if v else None for v in column.to_pylist()], dtype=object)
     return None

@@ -1,0 +1,142 @@
+"""Fitted models as JSON, arrays and LightGBM's text: what is written, and what may be read.
+
+A fitted model is frozen dataclasses that hold numbers, texts, arrays, LightGBM's trees and each
+other. Reading makes nothing but those: the classes of `MODULES` by name, each with exactly its own
+fields. No code is stored, so a folder from a stranger can lie about scores, and do no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODULES = (
+    *("conformal", "gaussian", "model", "parts", "predictors", "schema", "table", "trained"),
+    "transforms",
+)
+KINDS = "bif"  # of arrays: booleans, integers, floats
+
+
+@dataclass
+class Pieces:
+    """A model in pieces: `tree` is JSON that names the arrays and the LightGBM texts."""
+
+    tree: Any = None
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    boosters: dict[str, str] = field(default_factory=dict)
+
+
+def take_apart(value: Any) -> Pieces:
+    """Return a fitted model, or anything else made of the same, in pieces."""
+    pieces = Pieces()
+    # An array that is held twice is kept once.
+    pieces.tree = _written(value, pieces, {})
+    return pieces
+
+
+def put_together(pieces: Pieces) -> Any:
+    """Return what was taken apart.
+
+    Raises:
+        ValueError: if the pieces are not what `take_apart` makes.
+    """
+    return _read(pieces.tree, pieces, {})
+
+
+def _written(value: Any, pieces: Pieces, names: dict[int, str]) -> Any:
+    import lightgbm
+    import numpy as np
+
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            return {"texts": [None if v is None else str(v) for v in value]}
+        name = names.setdefault(id(value), f"a{len(names)}")
+        pieces.arrays[name] = np.ascontiguousarray(value)
+        return {"array": name}
+    if isinstance(value, np.generic):
+        return _written(value.item(), pieces, names)
+    if isinstance(value, lightgbm.Booster):
+        name = f"lightgbm-{len(pieces.boosters)}.txt"
+        pieces.boosters[name] = value.model_to_string(importance_type="gain")
+        return {"booster": name}
+    if isinstance(value, tuple | list):
+        return [_written(item, pieces, names) for item in value]
+    if isinstance(value, frozenset):
+        return {"set": sorted(value)}
+    if isinstance(value, Mapping):
+        return {"map": {key: _written(item, pieces, names) for key, item in value.items()}}
+    if _classes().get(type(value).__name__) is type(value):
+        fields = {
+            part.name: _written(getattr(value, part.name), pieces, names)
+            for part in dataclasses.fields(value)
+        }
+        return {"is": type(value).__name__, "fields": fields}
+    raise TypeError(f"no way to write a {type(value).__name__}")
+
+
+def _read(tree: Any, pieces: Pieces, boosters: dict[str, Any]) -> Any:
+    import numpy as np
+
+    if not isinstance(tree, dict):
+        if isinstance(tree, list):
+            return tuple(_read(item, pieces, boosters) for item in tree)
+        return tree
+    match tree:
+        case {"array": str(name)} if pieces.arrays.get(name, np.empty(0, "U")).dtype.kind in KINDS:
+            return pieces.arrays[name]
+        case {"booster": str(name)} if name in pieces.boosters:
+            if name not in boosters:
+                boosters[name] = _booster(pieces.boosters[name])
+            return boosters[name]
+        case {"float": "nan" | "inf" | "-inf" as text}:
+            return float(text)
+        case {"texts": list(texts)} if all(v is None or isinstance(v, str) for v in texts):
+            made = np.empty(len(texts), dtype=object)
+            made[:] = texts
+            return made
+        case {"set": list(items)} if all(isinstance(item, str) for item in items):
+            return frozenset(items)
+        case {"map": dict(items)}:
+            return {key: _read(item, pieces, boosters) for key, item in items.items()}
+        case {"is": str(name), "fields": dict(given)} if name in _classes():
+            kind = _classes()[name]
+            expected = {part.name for part in dataclasses.fields(kind)}
+            if set(given) != expected:
+                raise ValueError(f"{name} has the fields {sorted(expected)}, not {sorted(given)}")
+            return kind(**{key: _read(item, pieces, boosters) for key, item in given.items()})
+    raise ValueError(f"nothing is written as {str(tree)[:80]}")
+
+
+def _booster(text: str) -> Any:
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=text)
+    except lightgbm.basic.LightGBMError as error:
+        raise ValueError(f"LightGBM cannot read its trees: {error}") from error
+
+
+@functools.cache
+def _classes() -> dict[str, Any]:
+    """Return the classes that models are made of, by name."""
+    modules = [importlib.import_module(f"llmpred.meta.{name}") for name in MODULES]
+    return {
+        name: kind
+        for module in modules
+        for name, kind in vars(module).items()
+        if isinstance(kind, type)
+        and dataclasses.is_dataclass(kind)
+        and kind.__module__ == module.__name__
+    }
