@@ -121,7 +121,7 @@ def load(folder: Path) -> Trained:
             not understood.
     """
     if not is_model(folder):
-        law = f"a folder of `llmpred meta train` must hold {MODEL} and {MANIFEST}, but lacks them"
+        law = f"a trained model's folder must hold {MODEL} and {MANIFEST}, but lacks them"
         raise StorageError(Problem(law, str(folder), "Name such a folder as --model."))
     try:
         pieces = _pieces(folder)
