@@ -27,9 +27,13 @@ KINDS = "bif"  # of arrays: booleans, integers, floats
 
 @dataclass
 class Pieces:
-    """A model in pieces: `tree` is JSON that names the arrays and the LightGBM texts."""
+    """A model in pieces: `tree` is JSON that names the arrays and the LightGBM texts.
+
+    Objects are numbered as they are finished, so that `{"again": 3}` is the fourth one.
+    """
 
     tree: Any = None
+    objects: int = 0
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     boosters: dict[str, str] = field(default_factory=dict)
 
@@ -37,7 +41,6 @@ class Pieces:
 def take_apart(value: Any) -> Pieces:
     """Return a fitted model, or anything else made of the same, in pieces."""
     pieces = Pieces()
-    # An array that is held twice is kept once.
     pieces.tree = _written(value, pieces, {})
     return pieces
 
@@ -48,10 +51,11 @@ def put_together(pieces: Pieces) -> Any:
     Raises:
         ValueError: if the pieces are not what `take_apart` makes.
     """
-    return _read(pieces.tree, pieces, {})
+    return _read(pieces.tree, pieces, [])
 
 
-def _written(value: Any, pieces: Pieces, names: dict[int, str]) -> Any:
+def _written(value: Any, pieces: Pieces, seen: dict[int, Any]) -> Any:
+    """Return the tree of a value; what is held twice is written once, then named."""
     import lightgbm
     import numpy as np
 
@@ -62,44 +66,47 @@ def _written(value: Any, pieces: Pieces, names: dict[int, str]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype == object:
             return {"texts": [None if v is None else str(v) for v in value]}
-        name = names.setdefault(id(value), f"a{len(names)}")
-        pieces.arrays[name] = np.ascontiguousarray(value)
-        return {"array": name}
+        if id(value) not in seen:
+            seen[id(value)] = {"array": f"a{len(pieces.arrays)}"}
+            pieces.arrays[f"a{len(pieces.arrays)}"] = np.ascontiguousarray(value)
+        return seen[id(value)]
     if isinstance(value, np.generic):
-        return _written(value.item(), pieces, names)
+        return _written(value.item(), pieces, seen)
     if isinstance(value, lightgbm.Booster):
         name = f"lightgbm-{len(pieces.boosters)}.txt"
         pieces.boosters[name] = value.model_to_string(importance_type="gain")
         return {"booster": name}
     if isinstance(value, tuple | list):
-        return [_written(item, pieces, names) for item in value]
+        return [_written(item, pieces, seen) for item in value]
     if isinstance(value, frozenset):
         return {"set": sorted(value)}
     if isinstance(value, Mapping):
-        return {"map": {key: _written(item, pieces, names) for key, item in value.items()}}
+        return {"map": {key: _written(item, pieces, seen) for key, item in value.items()}}
     if _classes().get(type(value).__name__) is type(value):
+        if id(value) in seen:
+            return seen[id(value)]
         fields = {
-            part.name: _written(getattr(value, part.name), pieces, names)
+            part.name: _written(getattr(value, part.name), pieces, seen)
             for part in dataclasses.fields(value)
         }
+        seen[id(value)] = {"again": pieces.objects}
+        pieces.objects += 1
         return {"is": type(value).__name__, "fields": fields}
     raise TypeError(f"no way to write a {type(value).__name__}")
 
 
-def _read(tree: Any, pieces: Pieces, boosters: dict[str, Any]) -> Any:
+def _read(tree: Any, pieces: Pieces, objects: list[Any]) -> Any:
     import numpy as np
 
     if not isinstance(tree, dict):
         if isinstance(tree, list):
-            return tuple(_read(item, pieces, boosters) for item in tree)
+            return tuple(_read(item, pieces, objects) for item in tree)
         return tree
     match tree:
         case {"array": str(name)} if pieces.arrays.get(name, np.empty(0, "U")).dtype.kind in KINDS:
             return pieces.arrays[name]
         case {"booster": str(name)} if name in pieces.boosters:
-            if name not in boosters:
-                boosters[name] = _booster(pieces.boosters[name])
-            return boosters[name]
+            return _booster(pieces.boosters[name])
         case {"float": "nan" | "inf" | "-inf" as text}:
             return float(text)
         case {"texts": list(texts)} if all(v is None or isinstance(v, str) for v in texts):
@@ -109,13 +116,18 @@ def _read(tree: Any, pieces: Pieces, boosters: dict[str, Any]) -> Any:
         case {"set": list(items)} if all(isinstance(item, str) for item in items):
             return frozenset(items)
         case {"map": dict(items)}:
-            return {key: _read(item, pieces, boosters) for key, item in items.items()}
+            return {key: _read(item, pieces, objects) for key, item in items.items()}
         case {"is": str(name), "fields": dict(given)} if name in _classes():
             kind = _classes()[name]
             expected = {part.name for part in dataclasses.fields(kind)}
             if set(given) != expected:
                 raise ValueError(f"{name} has the fields {sorted(expected)}, not {sorted(given)}")
-            return kind(**{key: _read(item, pieces, boosters) for key, item in given.items()})
+            objects.append(
+                kind(**{key: _read(item, pieces, objects) for key, item in given.items()})
+            )
+            return objects[-1]
+        case {"again": int(number)} if 0 <= number < len(objects):
+            return objects[number]
     raise ValueError(f"nothing is written as {str(tree)[:80]}")
 
 

@@ -50,21 +50,32 @@ class GaussianProcess:
     mean: float
     deviation: float
 
-    def predict(self, inputs: Floats) -> tuple[Floats, Floats]:
-        """Return median and standard deviation of new runs' outcomes, noise included.
+    def median(self, inputs: Floats) -> Floats:
+        """Return the median of new runs' outcomes, float64 [rows].
 
         Args:
             inputs: float64 [rows, inputs], standardised as the training rows.
         """
         import numpy as np
 
+        cross = _kernel(inputs, self.inputs, self.theta)
+        middle = cross @ (self.inverse @ self.warped)
+        return self._unwarped(middle, np.zeros(len(middle)))[0]
+
+    def predict(self, inputs: Floats) -> tuple[Floats, Floats]:
+        """Return `median` and the standard deviation of new runs' outcomes, noise included."""
+        import numpy as np
+
         smooth, linear, noise = np.exp(self.theta[:3])
         scales = np.exp(self.theta[FIXED:])
         cross = _kernel(inputs, self.inputs, self.theta)
-        middle = cross @ (self.inverse @ self.warped)
         prior = smooth + linear * np.square(inputs * scales).sum(axis=1) + 1.0
-        variance = prior - np.einsum("ij,ij->i", cross @ self.inverse, cross)
-        return self._unwarped(middle, np.maximum(variance, 0.0) + noise)
+        # Single precision halves the time of nearly all there is to do, and a doubt needs no more.
+        narrow = cross.astype(np.float32)
+        known = np.einsum("ij,ij->i", narrow @ self.inverse.astype(np.float32), narrow)
+        variance = np.maximum(prior - known, 0.0) + noise
+        middle = cross @ (self.inverse @ self.warped)
+        return self._unwarped(middle, variance)
 
     def held_out(self, folds: Rows) -> Floats:
         """Return what each training row is predicted by the rows of other folds.

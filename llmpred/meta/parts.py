@@ -79,11 +79,22 @@ class Parts:
         import numpy as np
 
         view = self.encoder.view(table)
-        each = np.column_stack([predictor(view) for predictor in self.predictors])
         deviation = np.zeros(len(table))
+        answers: dict[int, Floats] = {}  # a part that others build on is asked once
+
+        def ask(predictor: Predictor) -> Floats:
+            if id(predictor) not in answers:
+                answers[id(predictor)] = (
+                    ask(predictor.base) + predictor.trees(view)
+                    if isinstance(predictor, OnResiduals)
+                    else predictor(view)
+                )
+            return answers[id(predictor)]
+
         for name, predictor in zip(self.names, self.predictors, strict=True):
             if name == DOUBTING and isinstance(predictor, Process):
-                deviation = predictor.deviation(view)
+                answers[id(predictor)], deviation = predictor.doubting(view)
+        each = np.column_stack([ask(predictor) for predictor in self.predictors])
         far: NDArray[np.bool_] = np.any(beyond(self.encoder, table), axis=1)
         return Said(self.names, each, deviation, far)
 

@@ -113,11 +113,11 @@ class Process:
 
     def __call__(self, view: View) -> Floats:
         """Return float64 [rows], the median that it expects."""
-        return self.process.predict(self.scale(view(self.form)))[0]
+        return self.process.median(self.scale(view(self.form)))
 
-    def deviation(self, view: View) -> Floats:
-        """Return float64 [rows], the standard deviation of a new run's outcome."""
-        return self.process.predict(self.scale(view(self.form)))[1]
+    def doubting(self, view: View) -> tuple[Floats, Floats]:
+        """Return the medians and the standard deviations of new runs' outcomes, both [rows]."""
+        return self.process.predict(self.scale(view(self.form)))
 
 
 def fit_process(view: View, form: Form, target: Floats, seed: int) -> Process:

@@ -166,7 +166,7 @@ def _pieces(folder: Path) -> Pieces:
     boosters = {
         name: (folder / name).read_text("utf-8") for name in hashes if name.endswith(".txt")
     }
-    return Pieces(written.get("content"), arrays, boosters)
+    return Pieces(written.get("content"), arrays=arrays, boosters=boosters)
 
 
 def _damaged(folder: Path, why: str) -> StorageError:

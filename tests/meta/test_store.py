@@ -141,7 +141,9 @@ def test_trees_that_do_not_end_are_refused(kept: Path):
     tree = json.loads((kept / store.MODEL).read_text())
     parts = tree["content"]["map"]["trained"]["fields"]["model"]["fields"]["blend"]["fields"]
     [forest] = [
-        each["fields"] for each in parts["parts"]["fields"]["predictors"] if each["is"] == "Forest"
+        each["fields"]
+        for each in parts["parts"]["fields"]["predictors"]
+        if each.get("is") == "Forest"
     ]
     arrays = load_file(kept / store.ARRAYS)
     left = arrays[forest["left"]["array"]]
@@ -187,3 +189,9 @@ def test_the_hash_is_of_values_not_of_files(fitted: Trained):
 def test_only_what_models_are_made_of_is_written():
     with pytest.raises(TypeError, match="no way to write"):
         codec.take_apart({"model": object()})
+
+
+def test_what_is_held_twice_is_one_again(kept: Path):
+    parts = store.load(kept).model.blend.parts
+    by_name = dict(zip(parts.names, parts.predictors, strict=True))
+    assert by_name["lightgbm_on_residuals"].base is by_name["gaussian_process"]
