@@ -93,7 +93,7 @@ def benchmark(
     else:
         law = "a benchmark takes --table FILE, or --train FILE and --test FILE"
         raise InputError(Problem(law, fix="Give one of the two."))
-    _warn(made.warnings)
+    warn(made.warnings)
     reports = {}
     for kind, (cuts, inner) in parts.items():
         with console(stderr=True).status(kind) as status:
@@ -104,8 +104,8 @@ def benchmark(
                 clusters=made.groups if made.grouped else made.twins,
                 progress=status.update,
             )
-        _show(kind, reports[kind])
-    _warn(dict.fromkeys(w for report in reports.values() for w in report.warnings))
+        show_report(kind, reports[kind])
+    warn(dict.fromkeys(w for report in reports.values() for w in report.warnings))
     if json:
         _write(json, as_json(reports, made))
 
@@ -180,12 +180,13 @@ def _holdout(
     return made, {"holdout": ([cut], made.groups if made.grouped else made.repeats)}
 
 
-def _warn(warnings: Iterable[str]) -> None:
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings, a line each."""
     for warning in warnings:
         line(f"warning: {warning}", style="yellow")
 
 
-def _show(kind: str, report: SplitReport) -> None:
+def show_report(kind: str, report: SplitReport) -> None:
     """Print the figures of a kind of split, and what they rest on."""
     show_table(
         ["predictor", *SHOWN],

@@ -1,0 +1,162 @@
+"""`llmpred meta train`: fit the meta-model that predictions are made with, keep it and log it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmpred.cli.common import (
+    DEFAULT_STORAGE,
+    Json,
+    Storage,
+    complain,
+    console,
+    line,
+    open_ledger,
+    print_json,
+    split,
+)
+from llmpred.cli.meta import show_report, warn
+from llmpred.errors import InputError, Problem, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from llmpred.ledger import Storage as Root
+    from llmpred.meta.trained import Trained
+
+LEDGER = "ledger"  # as --table: the runs of the storage
+
+Names = list[str] | None
+
+
+def train(
+    table: Annotated[
+        str,
+        typer.Option(
+            metavar="ledger|FILE", help="Runs of the storage, or a row a run: .csv, .parquet, …"
+        ),
+    ] = LEDGER,
+    target: Annotated[str, typer.Option(help="Column to predict.")] = "accuracy_r",
+    group: Annotated[
+        Names,
+        typer.Option(help="Columns that name a row's group; of the ledger: dataset."),
+    ] = None,
+    ignore: Annotated[
+        Names, typer.Option(help="Columns to leave out; * and ? stand for any text and letter.")
+    ] = None,
+    log: Annotated[
+        Names, typer.Option(help="Number columns to take as logarithms, beside the obvious.")
+    ] = None,
+    splits: Annotated[
+        Names,
+        typer.Option("--split", help="What to measure: random, group [group, if there is one]."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that rows or groups are dealt to.")] = 5,
+    name: Annotated[
+        str | None, typer.Option(help="Of the model, also in MLflow [from table and target].")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep it here [STORAGE/meta/NAME].")
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Log nothing to MLflow.")] = (
+        False
+    ),
+    json: Json = False,
+) -> None:
+    """Train the meta-model on finished runs, measure it on folds, keep it and log it to MLflow."""
+    from llmpred.ledger.storage import safe_name
+    from llmpred.meta.table import make_table
+    from llmpred.meta.train import train as fit
+
+    kinds = list(dict.fromkeys(split(splits)))
+    columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
+    if table == LEDGER:
+        columns["group"] = columns["group"] or ["dataset"]
+    _check(kinds, columns["group"])
+    root = open_ledger(storage).storage
+    if out is None or not no_tracking:
+        root.check_writable()
+    source, where = _read(table, storage)
+    made, _ = make_table(source, target, **columns, where=where)
+    if not json:
+        warn(made.warnings)
+    with console(stderr=True).status("fitting") as status:
+        training = fit(
+            made,
+            source=where,
+            group=columns["group"],
+            kinds=kinds,
+            folds=folds,
+            progress=lambda done: status.update(f"measuring, {done}"),
+        )
+    name = safe_name(name or f"{Path(table).stem}-{target}")
+    logged: dict[str, Any] | None = None
+    with tempfile.TemporaryDirectory(prefix="llmpred-") as scratch:
+        folder, place = _keep(training.trained, root, out, name, Path(scratch))
+        if not no_tracking:
+            logged = _logged(training.trained, folder, name, root)
+    if json:
+        print_json({"model": place, "name": name, **training.trained.about, "mlflow": logged})
+        return
+    for kind, report in training.reports.items():
+        show_report(kind, report)
+    seen = set(made.warnings)
+    warn(w for w in training.trained.about["benchmark"]["warnings"] if w not in seen)
+    line(f"model of all {len(made)} rows: {place}")
+    if logged:
+        line(f"in MLflow: {logged['uri']}")
+
+
+def _check(kinds: list[str], group: list[str]) -> None:
+    from llmpred.meta.train import KINDS
+
+    problems = []
+    for kind in kinds:
+        if kind not in KINDS:
+            law = f"`--split` must be random or group, but got `{kind}`"
+            problems.append(Problem(law, fix=nearest(kind, KINDS)))
+    if "group" in kinds and not group:
+        problems.append(Problem("`--split group` needs --group", fix="Name the group column."))
+    if problems:
+        raise InputError(problems)
+
+
+def _read(table: str, storage: str) -> tuple[pa.Table, str]:
+    """Return the rows, and where they came from."""
+    from llmpred.meta.table import read
+    from llmpred.predict.history import training_rows
+
+    if table == LEDGER:
+        ledger = open_ledger(storage)
+        return training_rows(ledger), f"ledger {ledger.storage.root}"
+    return read([table]), table
+
+
+def _keep(
+    trained: Trained, root: Root, out: Path | None, name: str, scratch: Path
+) -> tuple[Path, str]:
+    """Write the model; return its folder on this machine, and where users find it."""
+    from llmpred.meta.store import save
+
+    local = out or root.local_path(f"meta/{name}")
+    folder = local or scratch / name
+    save(trained, folder)
+    if local is not None:
+        return folder, str(folder)
+    root.put_folder(folder, f"meta/{name}")
+    return folder, f"{root.root}/meta/{name}"
+
+
+def _logged(trained: Trained, folder: Path, name: str, root: Root) -> dict[str, Any] | None:
+    from llmpred.tracking.models import UnloggedError, log_model
+
+    try:
+        return vars(log_model(trained, folder, name, storage_root=root.root))
+    except UnloggedError as why:  # the model is kept; a server that is down must not cost it
+        complain(str(why))
+        return None

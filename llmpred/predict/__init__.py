@@ -1,0 +1,1 @@
+"""From candidates to a decision: their features, their predicted scores, what to run."""
