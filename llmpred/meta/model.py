@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmpred.meta.conformal import MIN_GROUPS, Width, cv_plus, fit_width, quantile
-from llmpred.meta.parts import FLAT, Parts, Said, fit_parts, folds_of
+from llmpred.meta.parts import FLAT, Parts, Said, fit_parts, folds_of, together
 from llmpred.meta.table import Table
 
 if TYPE_CHECKING:
@@ -172,25 +171,13 @@ def _calibrate(table: Table, folds: Rows, seed: int) -> tuple[Calibration, Said]
         parts = without({k})
         outer[k] = parts.say(table.take(held))
         others = np.concatenate([rows[j] for j in inner[k]])
-        blend = _blend(parts, _together(inner[k].values()), table.target[others])
+        blend = _blend(parts, together(inner[k].values()), table.target[others])
         middle, width = blend.of(outer[k])
         scores[held] = np.abs(table.target[held] - middle) / width
         blends.append(blend)
     order = np.argsort(np.concatenate(list(rows.values())), kind="stable")
-    held_out = _together(outer.values()).take(order)
+    held_out = together(outer.values()).take(order)
     return Calibration(scores, table.groups, folds, tuple(blends)), held_out
-
-
-def _together(pieces: Iterable[Said]) -> Said:
-    import numpy as np
-
-    every = list(pieces)
-    return Said(
-        every[0].names,
-        np.concatenate([said.each for said in every]),
-        np.concatenate([said.deviation for said in every]),
-        np.concatenate([said.beyond for said in every]),
-    )
 
 
 def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:

@@ -7,6 +7,7 @@ has its part, and `model` weighs them by what they predict for rows they were no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,19 @@ class Said:
         return Said(self.names, self.each[rows], self.deviation[rows], self.beyond[rows])
 
 
+def together(pieces: Iterable[Said]) -> Said:
+    """Return what was said of several pieces of rows as one."""
+    import numpy as np
+
+    every = list(pieces)
+    return Said(
+        every[0].names,
+        np.concatenate([said.each for said in every]),
+        np.concatenate([said.deviation for said in every]),
+        np.concatenate([said.beyond for said in every]),
+    )
+
+
 @dataclass(frozen=True)
 class Parts:
     """The fitted parts.
@@ -76,6 +90,9 @@ class Parts:
 
     def say(self, table: Table) -> Said:
         """Return what the parts say of a table's rows."""
+        return together(self._say(table.take(rows)) for rows in predictors.blocks(len(table)))
+
+    def _say(self, table: Table) -> Said:
         import numpy as np
 
         view = self.encoder.view(table)
@@ -118,8 +135,8 @@ def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
         )
 
     if large:
-        line = predictors.fit_ridge(view, target)
-        missed = target - predictors.held_out_ridge(view, target, folds)
+        line, held_out = predictors.fit_ridge(encoder, table, folds)
+        missed = target - held_out
         return Parts(
             LARGE_PARTS, (boosted(target), OnResiduals(line, boosted(missed)), line), encoder
         )

@@ -7,12 +7,13 @@ rows, the function from a form to their matrix in it, which makes each form once
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llmpred.meta.gaussian import GaussianProcess
-from llmpred.meta.transforms import Form, Scale, fit_scale
+from llmpred.meta.table import Table
+from llmpred.meta.transforms import Encoder, Form, Scale, fit_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,15 @@ Predictor: TypeAlias = "Line | Process | Forest | Boosted | OnResiduals"
 
 ROUNDS, LARGE_ROUNDS = 2000, 200  # of boosting at most; early stopping decides
 TREES = 200  # of a forest
+BLOCK = 50_000  # so many rows at once, where matrices of all would be large
+
+
+def blocks(rows: int) -> Iterator[Rows]:
+    """Return the numbers of rows, block by block."""
+    import numpy as np
+
+    for start in range(0, rows, BLOCK):
+        yield np.arange(start, min(start + BLOCK, rows))
 
 
 # --- a line ------------------------------------------------------------------------------------
@@ -74,30 +84,68 @@ def fit_elastic_net(view: View, target: Floats, folds: Rows) -> Line:
     return _line("both", scale, model.coef_, float(model.intercept_))
 
 
-def fit_ridge(view: View, target: Floats) -> Line:
-    """Fit a line where rows abound and the penalty decides nothing."""
-    return _ridge(view("both"), target)
+def fit_ridge(encoder: Encoder, table: Table, folds: Rows) -> tuple[Line, Floats]:
+    """Fit a line where rows abound and the penalty decides nothing.
 
+    From sums of products over blocks of rows, since the whole matrix might not fit into memory.
 
-def _ridge(inputs: Floats, target: Floats) -> Line:
-    from sklearn.linear_model import Ridge
-
-    scale = fit_scale(inputs)
-    model = Ridge(alpha=1.0).fit(scale(inputs), target)
-    return _line("both", scale, model.coef_, float(model.intercept_))
-
-
-def held_out_ridge(view: View, target: Floats, folds: Rows) -> Floats:
-    """Return float64 [rows], what the line of the other folds predicts for each row."""
+    Returns:
+        The line, and float64 [rows], what the line of the other folds predicts for each row.
+    """
     import numpy as np
 
-    inputs = view("both")
-    held_out = np.empty(len(target))
-    for fold in np.unique(folds):
-        rest, rows = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        line = _ridge(inputs[rest], target[rest])
-        held_out[rows] = inputs[rows] @ line.slopes + line.intercept
-    return held_out
+    cut = list(blocks(len(table)))
+    # About standardised, so that sums of squares keep their digits.
+    rough = fit_scale(encoder.dense(table.take(cut[0]), "both"))
+    columns = len(rough.mean) + 1
+    names = np.unique(folds)
+    products = np.zeros((len(names), columns, columns))
+    with_target = np.zeros((len(names), columns))
+
+    def inputs(rows: Rows) -> Floats:
+        scaled = rough(encoder.dense(table.take(rows), "both"))
+        return np.column_stack([scaled, np.ones(len(rows))])
+
+    middle = float(table.target.mean())
+    for rows in cut:
+        made = inputs(rows)
+        for i, name in enumerate(names):
+            here = folds[rows] == name
+            products[i] += made[here].T @ made[here]
+            with_target[i] += made[here].T @ (table.target[rows][here] - middle)
+    whole, whole_target = products.sum(axis=0), with_target.sum(axis=0)
+    without = np.array(
+        [
+            _solved(whole - own, whole_target - own_target)
+            for own, own_target in zip(products, with_target, strict=True)
+        ]
+    )
+    held_out = np.empty(len(table))
+    place = np.searchsorted(names, folds)
+    for rows in cut:
+        held_out[rows] = np.einsum("ij,ij->i", inputs(rows), without[place[rows]]) + middle
+    found = _solved(whole, whole_target)
+    return _line("both", rough, found[:-1], float(found[-1]) + middle), held_out
+
+
+def _solved(products: Floats, with_target: Floats) -> Floats:
+    """Return slopes and intercept of a ridge with penalty 1 on standardised inputs.
+
+    Args:
+        products: float64 [inputs + 1, inputs + 1], sums over rows; the last input is 1.
+        with_target: float64 [inputs + 1], sums of products with the target.
+    """
+    import numpy as np
+
+    rows = products[-1, -1]
+    mean, middle = products[-1, :-1] / rows, with_target[-1] / rows
+    spread = products[:-1, :-1] - rows * np.outer(mean, mean)
+    deviation = np.sqrt(np.maximum(np.diag(spread), 0) / rows)
+    deviation = np.where(deviation > 1e-9, deviation, 1.0)
+    system = spread / np.outer(deviation, deviation) + np.eye(len(mean))
+    slopes = np.linalg.solve(system, (with_target[:-1] - rows * mean * middle) / deviation)
+    slopes /= deviation
+    return np.append(slopes, middle - mean @ slopes)
 
 
 # --- a Gaussian process ------------------------------------------------------------------------

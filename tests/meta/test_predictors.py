@@ -1,9 +1,12 @@
 import numpy as np
+import pyarrow as pa
+import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 
 from llmpred.meta import predictors
-from llmpred.meta.transforms import Form, fit_scale
+from llmpred.meta.table import Table, make_table
+from llmpred.meta.transforms import Form, fit_encoder, fit_scale
 
 
 def rows(count: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -29,28 +32,32 @@ def test_a_forest_of_arrays_says_what_the_library_says():
     np.testing.assert_allclose(forest(seen(new)), library.predict(new), rtol=1e-12)
 
 
-def test_a_line_takes_inputs_as_they_are():
-    inputs, target = rows()
-    line = predictors.fit_ridge(seen(inputs), target)
-    scale = fit_scale(inputs)
-    library = Ridge(alpha=1.0).fit(scale(inputs), target)
-    new, _ = rows(50, seed=1)
-    np.testing.assert_allclose(line(seen(new)), library.predict(scale(new)), rtol=1e-9)
+def table(inputs: np.ndarray, target: np.ndarray) -> Table:
+    columns = {f"x{i}": inputs[:, i] for i in range(inputs.shape[1])}
+    return make_table(pa.table({**columns, "score": target}), "score")[0]
 
 
-def test_rows_held_out_are_predicted_without_their_fold():
+def test_a_line_from_blocks_is_the_line_of_all_rows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(predictors, "BLOCK", 30)
     inputs, target = rows()
+    inputs[:, 4] += 1e6
     folds = np.arange(80) % 4
-    poisoned = np.where(folds == 2, target + 1e3, target)
-    clean = predictors.held_out_ridge(seen(inputs), target, folds)
-    dirty = predictors.held_out_ridge(seen(inputs), poisoned, folds)
-    np.testing.assert_array_equal(clean[folds == 2], dirty[folds == 2])
-    assert np.abs(clean - dirty)[folds != 2].max() > 10
+    line, held_out = predictors.fit_ridge(fit_encoder(runs := table(inputs, target)), runs, folds)
+
+    def library(rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+        scale = fit_scale(inputs[rows])
+        fitted = Ridge(alpha=1.0).fit(scale(inputs[rows]), target[rows])
+        return fitted.predict(scale(new))
+
+    np.testing.assert_allclose(line(seen(inputs)), library(np.arange(80), inputs), rtol=1e-6)
+    for fold in range(4):
+        expected = library(np.flatnonzero(folds != fold), inputs[folds == fold])
+        np.testing.assert_allclose(held_out[folds == fold], expected, rtol=1e-6)
 
 
 def test_trees_on_residuals_add_to_their_base():
     inputs, target = rows()
-    line = predictors.fit_ridge(seen(inputs), target)
+    line = predictors.fit_elastic_net(seen(inputs), target, np.arange(80) % 4)
     held = np.arange(80) % 5 == 0
     trees = predictors.fit_boosted(seen(inputs), np.sin(inputs[:, 3]), held, [], seed=0)
     both = predictors.OnResiduals(line, trees)
