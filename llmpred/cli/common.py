@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from llmpred.errors import Problem, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,6 +96,33 @@ def cell(value: Any) -> str:
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def check_out(path: Path | None) -> None:
+    """Raise StorageError if a `--json` file cannot be, before hours are spent on what it says."""
+    if path and not path.parent.is_dir():
+        law = f"`--json` must name a file in a folder, but there is no folder {path.parent}"
+        raise StorageError(Problem(law, fix="Make it, or name another file."))
+
+
+def write_json(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write figures to a `--json` file.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    text = json.dumps(figures, ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        path.write_text(text + "\n", "utf-8")
+    except OSError as error:
+        law = f"the figures must be writable, but says: {error.strerror or error}"
+        raise StorageError(Problem(law, str(path))) from error
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings, a line each."""
+    for warning in warnings:
+        line(f"warning: {warning}", style="yellow")
 
 
 def size(count: float) -> str:

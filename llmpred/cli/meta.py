@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from llmpred.cli.common import console, line, split
+from llmpred.cli.common import check_out, console, line, split, warn, write_json
 from llmpred.cli.common import table as show_table
-from llmpred.errors import DataError, InputError, Problem, StorageError, nearest
+from llmpred.errors import DataError, InputError, Problem, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,9 +79,7 @@ def benchmark(
     from llmpred.meta.benchmark import as_json
     from llmpred.meta.benchmark import benchmark as measure
 
-    if json and not json.parent.is_dir():
-        law = f"`--json` must name a file in a folder, but there is no folder {json.parent}"
-        raise StorageError(Problem(law, fix="Make it, or name another file."))
+    check_out(json)
     columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
     if train and test and not table:
         made, parts = _holdout(train, test, target, columns, splits, folds)
@@ -107,7 +104,7 @@ def benchmark(
         show_report(kind, reports[kind])
     warn(dict.fromkeys(w for report in reports.values() for w in report.warnings))
     if json:
-        _write(json, as_json(reports, made))
+        write_json(json, as_json(reports, made))
 
 
 def _of_table(
@@ -180,12 +177,6 @@ def _holdout(
     return made, {"holdout": ([cut], made.groups if made.grouped else made.repeats)}
 
 
-def warn(warnings: Iterable[str]) -> None:
-    """Print warnings, a line each."""
-    for warning in warnings:
-        line(f"warning: {warning}", style="yellow")
-
-
 def show_report(kind: str, report: SplitReport) -> None:
     """Print the figures of a kind of split, and what they rest on."""
     show_table(
@@ -208,12 +199,3 @@ def show_report(kind: str, report: SplitReport) -> None:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
-
-
-def _write(path: Path, figures: Mapping[str, Any]) -> None:
-    text = jsonlib.dumps(figures, ensure_ascii=False, indent=2, allow_nan=False)
-    try:
-        path.write_text(text + "\n", "utf-8")
-    except OSError as error:
-        law = f"the figures must be writable, but says: {error.strerror or error}"
-        raise StorageError(Problem(law, str(path))) from error

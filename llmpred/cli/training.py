@@ -18,8 +18,9 @@ from llmpred.cli.common import (
     open_ledger,
     print_json,
     split,
+    warn,
 )
-from llmpred.cli.meta import show_report, warn
+from llmpred.cli.meta import show_report
 from llmpred.errors import InputError, Problem, nearest
 
 if TYPE_CHECKING:
