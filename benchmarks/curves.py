@@ -27,7 +27,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = [f"1/{2**k}" for k in range(3, 10)]
 TARGETS = {"scaling_flan": (0.69, 0.921), "scaling_wmt19": (0.89, 0.992)}
-PUBLISHED = {"scaling_flan": (0.627, 0.921), "scaling_wmt19": (0.846, 0.992)}  # AtS
+# AtS (Lin et al., 2024), means over the seven budgets of its published table.
+PUBLISHED = {
+    "scaling_flan": (0.627, 0.921),
+    "scaling_wmt19": (0.846, 0.992),
+    "gigaword": (0.938, 0.951),
+}
 
 
 def main() -> None:
@@ -47,6 +52,7 @@ def main() -> None:
             show(name, alone, name)
         if table.stem in PUBLISHED:
             print("  {:34}{:.3f} / {:.3f}".format("AtS, as published", *PUBLISHED[table.stem]))
+        if table.stem in TARGETS:
             print("  {:34}{:.3f} / {:.3f}".format("at least", *TARGETS[table.stem]))
         others = [other for other in tables if other != table]
         for priors in [[other] for other in others] + ([others] if len(others) > 1 else []):

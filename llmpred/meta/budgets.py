@@ -54,7 +54,7 @@ def baselines(curves: Curves, size: float) -> dict[str, Floats]:
     Returns:
         `straight_line` through the last three points of log score over log size; `single_law`, the
         rectified law that fits a base best, each alone; `last_value`; and where the table has them,
-        `zero_shot` and `model_size` (the larger, the better).
+        `zero_shot` and `model_size` (the larger, the better; its logarithm).
     """
     import numpy as np
 
@@ -66,7 +66,7 @@ def baselines(curves: Curves, size: float) -> dict[str, Floats]:
     if not np.isnan(curves.zero_shot).any():
         found["zero_shot"] = curves.zero_shot
     if not np.isnan(curves.parameters).any():
-        found["model_size"] = -curves.parameters
+        found["model_size"] = -np.log(curves.parameters)
     return found
 
 

@@ -80,32 +80,24 @@ def forecast(curves: Curves, size: float, priors: Sequence[Curves] = ()) -> Fore
     check_points(curves)
     known = laws(curves.sizes, curves.scores, np.array([size]))[:, :, 0]
     last = _last(curves.sizes, curves.scores)
-    errors, noise = _backtests(curves)
-    order, used, warnings = np.ones(len(known)), [], []
+    trials, warnings = _backtests(curves), _odd(curves)
     for prior in priors:
-        outcome = prior.scores[:, -1]
-        reach = prior.sizes[-1] * last.min() / size
-        seen = prior.up_to(reach * (1 + ROUNDING))
-        if len(seen.sizes) < MIN_SIZES:
+        trial = _on_prior(prior, last.min() / size)
+        if trial:
+            trials.append(trial)
+        else:
             warnings.append(
-                f"{prior.where} says nothing: it has no two sizes up to {last.min() / size:.3g} of "
-                "its largest."
+                f"{prior.where} says nothing: it has no {MIN_BASES} bases with {MIN_SIZES} sizes "
+                f"up to {last.min() / size:.3g} of its largest."
             )
-            continue
-        check_points(seen)
-        told = laws(seen.sizes, seen.scores, prior.sizes[-1:])[:, :, 0]
-        off = (told - np.log(outcome)) / np.log2(prior.sizes[-1] / seen.sizes[-1])
-        errors.append((off**2).mean(axis=1))
-        noise.append(float(np.var(off.mean(axis=0))))
-        used.append([1 - pearson(np.log(outcome), law) ** 2 for law in told])
-    if used:
-        order = _inverse(np.nan_to_num(np.mean(used, axis=0), nan=1.0))
-    ranked = order / order.sum() @ known
-    weights = _inverse(np.mean(errors, axis=0)) if errors else np.ones(len(known))
-    weights = weights / weights.sum()
+    unexplained = [t.unexplained for t in trials if t.unexplained is not None]
+    ranked = _inverse(np.mean(unexplained, axis=0) if unexplained else np.ones(len(known))) @ known
+    squares = [t.squares for t in trials]
+    weights = _inverse(np.mean(squares, axis=0) if squares else np.ones(len(known)))
     level = weights @ known
     middle = ranked - ranked.mean() + level.mean()
-    apart = np.sqrt(np.mean(noise) if noise else 0.0) * np.log2(size / last)
+    noise = float(np.mean([t.noise for t in trials])) if trials else 0.0
+    apart = np.sqrt(noise) * np.log2(size / last)
     half = DEVIATIONS * np.sqrt(weights @ np.square(known - level) + apart**2)
     return Forecast(
         np.exp(middle), np.exp(middle - half), np.exp(middle + half), apart, tuple(warnings)
@@ -188,26 +180,71 @@ def laws(sizes: Floats, scores: Floats, targets: Floats, *, shared: bool = True)
     return logs.reshape(GRID * GRID, len(scores), len(targets))
 
 
-def _backtests(curves: Curves) -> tuple[list[Floats], list[float]]:
-    """Return errors of the laws at sizes seen, told from the sizes below them.
+# --- where the outcome is known ----------------------------------------------------------------
 
-    Returns:
-        A list of none or one of each: mean squared error a doubling, float64 [laws]; and the
-        variance over the bases of the error a doubling, which is what sets bases apart.
+
+@dataclass(frozen=True)
+class Trial:
+    """How the laws did where the outcome is known.
+
+    Attributes:
+        squares: float64 [laws], mean squared error of the log score a doubling.
+        noise: variance over the bases of the error a doubling, which is what sets bases apart.
+        unexplained: float64 [laws], 1 − r² of outcome and forecast, and what as many bases leave to
+            chance; none of sizes seen, which are too near to say which law orders bases best.
     """
+
+    squares: Floats
+    noise: float
+    unexplained: Floats | None = None
+
+
+def _backtests(curves: Curves) -> list[Trial]:
+    """Return one trial, of sizes seen told from the sizes below them; none without three sizes."""
     import numpy as np
 
     squares, noise = [], []
     for seen in range(MIN_SIZES, len(curves.sizes)):
         sizes, later = curves.sizes[:seen], curves.sizes[seen:]
-        told = laws(sizes, curves.scores[:, :seen], later) - np.log(curves.scores[:, seen:])
-        told /= np.log2(later / _last(sizes, curves.scores[:, :seen])[:, None])
+        off = laws(sizes, curves.scores[:, :seen], later) - np.log(curves.scores[:, seen:])
+        off /= np.log2(later / _last(sizes, curves.scores[:, :seen])[:, None])
         for i in range(len(later)):
-            there = ~np.isnan(told[0, :, i])
+            there = ~np.isnan(off[0, :, i])
             if there.any():
-                squares.append((told[:, there, i] ** 2).mean(axis=1))
-                noise.append(float(np.var(told[:, there, i].mean(axis=0))))
-    return ([np.mean(squares, axis=0)], [float(np.mean(noise))]) if squares else ([], [])
+                squares.append((off[:, there, i] ** 2).mean(axis=1))
+                noise.append(np.var(off[:, there, i].mean(axis=0)))
+    return [Trial(np.mean(squares, axis=0), float(np.mean(noise)))] if squares else []
+
+
+def _on_prior(prior: Curves, part: float) -> Trial | None:
+    """Return a trial of the largest size of a table, told from the sizes up to a part of it."""
+    import numpy as np
+
+    largest = prior.sizes[-1]
+    seen = prior.up_to(largest * part * (1 + ROUNDING))
+    enough = np.flatnonzero((~np.isnan(seen.scores)).sum(axis=1) >= MIN_SIZES)
+    if len(enough) < MIN_BASES:
+        return None
+    outcome, seen = np.log(prior.scores[enough, -1]), seen.take(enough)
+    told = laws(seen.sizes, seen.scores, prior.sizes[-1:])[:, :, 0]
+    off = (told - outcome) / np.log2(largest / _last(seen.sizes, seen.scores))
+    unexplained = np.nan_to_num([1 - pearson(outcome, law) ** 2 for law in told], nan=1.0)
+    # Among few bases a correlation of nearly 1 is chance, and must not rule.
+    unexplained += 1 / len(enough)
+    return Trial((off**2).mean(axis=1), float(np.var(off.mean(axis=0))), unexplained)
+
+
+def _odd(curves: Curves) -> list[str]:
+    """Return a warning where most curves rise, as accuracies do."""
+    import numpy as np
+
+    rows = [row[~np.isnan(row)] for row in curves.scores]
+    if np.mean([row[-1] > row[0] for row in rows]) <= 0.5:
+        return []
+    return [
+        f"most curves of {curves.where} rise with more data; lower must be better. If these are "
+        "accuracies, give 1 − accuracy."
+    ]
 
 
 def _last(sizes: Floats, scores: Floats) -> Floats:
@@ -220,7 +257,9 @@ def _last(sizes: Floats, scores: Floats) -> Floats:
 
 
 def _inverse(errors: Floats) -> Floats:
+    """Return weights that sum to 1, in inverse proportion to errors."""
     import numpy as np
 
     weights: Floats = 1 / np.maximum(errors, SMALLEST)
+    weights /= weights.sum()
     return weights

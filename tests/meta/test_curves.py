@@ -156,6 +156,35 @@ def test_other_tables_narrow_the_interval():
     assert "drawn 6 says nothing" in warning
 
 
+def test_a_finished_base_without_small_sizes_is_no_prior():
+    curves = drawn()
+    table = replace(curves, scores=curves.scores.copy())
+    table.scores[5:, 7:] = np.nan
+    expected = predict(table).predicted
+    table.scores[:2, :6] = np.nan
+    told = predict(table)
+    np.testing.assert_array_equal(told.predicted[:5], curves.scores[:5, -1])
+    np.testing.assert_allclose(told.predicted[5:], expected[5:], rtol=0.1)
+    table.scores[:3, :6] = np.nan
+    (warning,) = predict(table).warnings
+    assert "no 3 bases with 2 sizes up to 0.0312 of its largest" in warning
+
+
+def test_a_base_is_as_far_from_the_target_as_its_own_last_size():
+    curves = drawn(bases=6)
+    curves.scores[3:, 4:] = np.nan
+    apart = forecast(curves, 4 * SIZES[-1]).apart
+    np.testing.assert_allclose(apart[3:] / apart[:3], np.log2(4 * 2**8) / np.log2(4))
+
+
+def test_accuracies_are_told_apart(llmpred: Run, tmp_path: Path):
+    curves = drawn()
+    table = write(tmp_path / "t.csv", replace(curves, scores=1 / curves.scores))
+    ran = llmpred("meta", "curves", "--table", table, "--budget", "1/8")
+    assert ran.code == 0
+    assert "rise with more data; lower must be better" in ran.out
+
+
 def test_the_table_itself_is_no_prior():
     curves = drawn()
     with pytest.raises(DataError, match="must be another table"):
