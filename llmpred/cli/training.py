@@ -20,6 +20,7 @@ from llmpred.cli.common import (
     split,
     warn,
 )
+from llmpred.cli.common import table as show_table
 from llmpred.cli.meta import show_report
 from llmpred.errors import InputError, Problem, nearest
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from llmpred.ledger import Storage as Root
+    from llmpred.meta.train import Training
     from llmpred.meta.trained import Trained
 
+SHOWN = 10  # columns
 LEDGER = "ledger"  # as --table: the runs of the storage
 
 Names = list[str] | None
@@ -54,14 +57,18 @@ def train(
     ] = None,
     splits: Annotated[
         Names,
-        typer.Option("--split", help="What to measure: random, group [group, if there is one]."),
+        typer.Option(
+            "--split", help="What to measure: random, group; default: by group if there is one."
+        ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts that rows or groups are dealt to.")] = 5,
     name: Annotated[
-        str | None, typer.Option(help="Of the model, also in MLflow [from table and target].")
+        str | None,
+        typer.Option(help="Of the model, also in MLflow; default: from table and target."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep it here [STORAGE/meta/NAME].")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep it here; default: STORAGE/meta/NAME."),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     no_tracking: Annotated[bool, typer.Option("--no-tracking", help="Log nothing to MLflow.")] = (
@@ -98,7 +105,7 @@ def train(
     name = safe_name(name or f"{Path(table).stem}-{target}")
     logged: dict[str, Any] | None = None
     with tempfile.TemporaryDirectory(prefix="llmpred-") as scratch:
-        folder, place = _keep(training.trained, root, out, name, Path(scratch))
+        folder, place = _keep(training, root, out, name, Path(scratch))
         if not no_tracking:
             logged = _logged(training.trained, folder, name, root)
     if json:
@@ -108,7 +115,8 @@ def train(
         show_report(kind, report)
     seen = set(made.warnings)
     warn(w for w in training.trained.about["benchmark"]["warnings"] if w not in seen)
-    line(f"model of all {len(made)} rows: {place}")
+    _show_importance(training)
+    line(f"model of all {len(made)} rows: {place}; plots in {place}/plots")
     if logged:
         line(f"in MLflow: {logged['uri']}")
 
@@ -139,18 +147,41 @@ def _read(table: str, storage: str) -> tuple[pa.Table, str]:
 
 
 def _keep(
-    trained: Trained, root: Root, out: Path | None, name: str, scratch: Path
+    training: Training, root: Root, out: Path | None, name: str, scratch: Path
 ) -> tuple[Path, str]:
-    """Write the model; return its folder on this machine, and where users find it."""
+    """Write model and plots; return their folder on this machine, and where users find it."""
+    from llmpred.meta.plots import plot_importance, plot_values
     from llmpred.meta.store import save
 
     local = out or root.local_path(f"meta/{name}")
     folder = local or scratch / name
-    save(trained, folder)
+    save(training.trained, folder)
+    target = training.trained.schema.target
+    plots = folder / "plots"
+    plot_importance(training.shapley, training.folds, target, plots / "shapley_importance.png")
+    plot_values(training.shapley, training.explained, target, plots / "shapley_values.png")
     if local is not None:
         return folder, str(folder)
     root.put_folder(folder, f"meta/{name}")
     return folder, f"{root.root}/meta/{name}"
+
+
+def _show_importance(training: Training) -> None:
+    """Print the columns that matter most, and whether folds agree on that."""
+    import numpy as np
+
+    found, folds = training.shapley, training.folds
+    order = np.argsort(found.importance)[::-1][:SHOWN]
+    rows = [[found.columns[i], float(found.importance[i])] for i in order]
+    heads = ["column", "mean |Shapley value|"]
+    if folds is not None:
+        heads.append("over folds")
+        for row, i in zip(rows, order, strict=True):
+            row.append(f"{folds[:, i].min():.4g} to {folds[:, i].max():.4g}")
+    show_table(heads, rows, title="what predictions rest on")
+    agreed = training.trained.about["shapley"]["agreement_of_folds"]
+    if agreed is not None:
+        line(f"agreement of folds on this order (Spearman): {agreed:.2f}")
 
 
 def _logged(trained: Trained, folder: Path, name: str, root: Root) -> dict[str, Any] | None:

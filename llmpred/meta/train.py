@@ -4,27 +4,46 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from llmpred import __version__
 from llmpred.meta import model
 from llmpred.meta.benchmark import SplitReport, as_json, benchmark
+from llmpred.meta.shapley import Shapley, agreement, shapley, stability
 from llmpred.meta.splits import group_folds, group_splits
 from llmpred.meta.table import Table
 from llmpred.meta.trained import Trained, table_hash, trained
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 FOLDS = 5
+EXPLAINED = 60  # training rows whose Shapley values are taken
 KINDS = ("random", "group")
 LIBRARIES = ("lightgbm", "numpy", "safetensors", "scikit-learn", "scipy", "shap")
 
 
 @dataclass(frozen=True)
 class Training:
-    """A trained model and, by kind of split, what such models predict of rows held out."""
+    """What a training gives.
+
+    Attributes:
+        trained: the model.
+        reports: by kind of split, what such models predict of rows held out.
+        explained: rows of `trained.sample`.
+        shapley: their Shapley values.
+        folds: float64 [folds, columns], importance to models without a fold each; None where there
+            was one split.
+    """
 
     trained: Trained
     reports: Mapping[str, SplitReport]
+    explained: Table
+    shapley: Shapley
+    folds: NDArray[np.float64] | None
 
 
 def train(
@@ -51,6 +70,8 @@ def train(
         seed: of folds and trees.
         progress: told what is being done.
     """
+    import numpy as np
+
     made = model.fit(table, seed)
     reports = {}
     for kind in kinds or [KINDS[table.grouped]]:
@@ -64,6 +85,12 @@ def train(
             clusters=table.groups if table.grouped else table.twins,
             progress=lambda done, kind=kind: progress(f"{kind}: {done}"),  # type: ignore[misc]
         )
+    progress("Shapley values")
+    kept = trained(made, table, {}, group=tuple(group), seed=seed)
+    explained = kept.sample.take(np.arange(min(EXPLAINED, len(kept.sample))))
+    found = shapley(lambda rows: made.blend.predict(rows)[0], explained, kept.sample, seed=seed)
+    blends = made.calibration.blends
+    importances = stability(blends, explained, kept.sample, seed=seed) if blends else None
     about = {
         "source": source,
         "target": table.target_name,
@@ -76,6 +103,10 @@ def train(
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "weights": made.weights,
         "benchmark": as_json(reports, table),
+        "shapley": {
+            "importance": dict(zip(found.columns, found.importance.tolist(), strict=True)),
+            "agreement_of_folds": None if importances is None else agreement(importances),
+        },
         "warnings": list(dict.fromkeys([*table.warnings, *made.warnings])),
     }
-    return Training(trained(made, table, about, group=tuple(group), seed=seed), reports)
+    return Training(replace(kept, about=about), reports, explained, found, importances)

@@ -53,6 +53,9 @@ def test_a_model_is_trained_measured_kept_and_served(llmpred: Run, runs: Path, t
     assert trained.schema.columns == ("lr", "model_size", "base")
     assert trained.about["table_sha256"] == told["table_sha256"]
     assert told["mlflow"]["uri"] == "models:/runs-score/1"
+    importance = told["shapley"]["importance"]
+    assert importance["base"] == min(importance.values())
+    assert told["shapley"]["agreement_of_folds"] > 0.4
 
     # A clean process has the model from MLflow's registry alone.
     code = (
@@ -65,6 +68,8 @@ def test_a_model_is_trained_measured_kept_and_served(llmpred: Run, runs: Path, t
         "assert ((wide.upper - wide.lower) < (found.upper - found.lower)).all()\n"
         "found.to_csv(sys.argv[3], index=False)\n"
         "run = mlflow.search_runs(experiment_names=['llmpred-meta']).iloc[0]\n"
+        "plots = mlflow.artifacts.list_artifacts(run_id=run.run_id, artifact_path='plots')\n"
+        "assert len(plots) == 2, plots\n"
         "print(run['metrics.group/rmse'], run['params.table_sha256'])\n"
     )
     uri = f"sqlite:///{storage}/mlflow.db"
@@ -91,7 +96,13 @@ def test_people_see_figures_and_where_the_model_is(llmpred: Run, runs: Path, tmp
         *("--out", out, "--no-tracking", "--folds", 2, "--storage", tmp_path / "none"),
     )
     assert ran.code == 0, ran.err
-    for shown in ("random: 60 predictions", "tuneahead_lightgbm", "weights:", str(out)):
+    for shown in (
+        "random: 60 predictions",
+        "tuneahead_lightgbm",
+        "weights:",
+        "what predictions rest on",
+        str(out),
+    ):
         assert shown in ran.out
     assert "MLflow" not in ran.out
     assert store.is_model(out)
