@@ -25,12 +25,15 @@ from llmpred.cli.meta import show_report
 from llmpred.errors import InputError, Problem, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from llmpred.ledger import Storage as Root
     from llmpred.meta.train import Training
     from llmpred.meta.trained import Trained
 
+WALL = "wall.total"  # seconds of a run of the ledger
 SHOWN = 10  # columns
 LEDGER = "ledger"  # as --table: the runs of the storage
 
@@ -85,12 +88,18 @@ def train(
     columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
     if table == LEDGER:
         columns["group"] = columns["group"] or ["dataset"]
+        cost = cost or WALL
     _check(kinds, columns["group"])
     root = open_ledger(storage).storage
     if out is None or not no_tracking:
         root.check_writable()
     source, where = _read(table, storage)
-    made, _ = make_table(source, target, **columns, where=where)
+    if cost is not None:
+        if cost not in source.column_names:
+            law = f"`--cost` must name a column, but there is no `{cost}`"
+            raise InputError(Problem(law, where, nearest(cost, source.column_names)))
+        columns["ignore"].append(cost)
+    made, rows = make_table(source, target, **columns, where=where)
     if not json:
         warn(made.warnings)
     with console(stderr=True).status("fitting") as status:
@@ -98,6 +107,7 @@ def train(
             made,
             source=where,
             group=columns["group"],
+            seconds=None if cost is None else _seconds(source, cost, rows, where),
             kinds=kinds,
             folds=folds,
             progress=lambda done: status.update(f"measuring, {done}"),
@@ -146,6 +156,17 @@ def _read(table: str, storage: str) -> tuple[pa.Table, str]:
     return read([table]), table
 
 
+def _seconds(source: pa.Table, cost: str, rows: NDArray[np.int64], where: str) -> Any:
+    """Return what the rows took, NaN where unknown."""
+    from llmpred.meta.table import cells, is_number
+
+    found = cells(source[cost])
+    if found is None or not is_number(found):
+        law = f"`--cost` must hold numbers, but `{cost}` is {source[cost].type}"
+        raise InputError(Problem(law, where, "Name a column of seconds."))
+    return found[rows]
+
+
 def _keep(
     training: Training, root: Root, out: Path | None, name: str, scratch: Path
 ) -> tuple[Path, str]:
@@ -179,6 +200,9 @@ def _show_importance(training: Training) -> None:
         for row, i in zip(rows, order, strict=True):
             row.append(f"{folds[:, i].min():.4g} to {folds[:, i].max():.4g}")
     show_table(heads, rows, title="what predictions rest on")
+    factor = training.trained.about["cost_factor"]
+    if factor is not None:
+        line(f"what a run takes is told within a factor of {factor:.2f} (median, on folds)")
     agreed = training.trained.about["shapley"]["agreement_of_folds"]
     if agreed is not None:
         line(f"agreement of folds on this order (Spearman): {agreed:.2f}")

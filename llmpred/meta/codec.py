@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODULES = (
-    *("conformal", "gaussian", "model", "parts", "predictors", "schema", "table", "trained"),
+    *(
+        "conformal",
+        "cost",
+        "gaussian",
+        "model",
+        "parts",
+        "predictors",
+        "schema",
+        "table",
+        "trained",
+    ),
     "transforms",
 )
 KINDS = "bif"  # of arrays: booleans, integers, floats

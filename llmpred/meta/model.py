@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,18 +102,26 @@ class MetaModel:
             table: rows with the columns of the training rows; targets are not read.
             level: share of new runs that lie inside their interval.
         """
+        return self.intervals(table, [level])[0]
+
+    def intervals(self, table: Table, levels: Sequence[float]) -> list[Prediction]:
+        """Return `predict` at several levels, for hardly more than one takes."""
         import numpy as np
 
         middle, width = self.blend.predict(table)
         found = self.calibration
         if len(np.unique(found.groups)) >= MIN_GROUPS or not found.blends:
-            reach = quantile(found.scores, found.groups, level) * width
-            return Prediction(middle, middle - reach, middle + reach)
+            reaches = [quantile(found.scores, found.groups, level) * width for level in levels]
+            return [Prediction(middle, middle - reach, middle + reach) for reach in reaches]
         pairs = [blend.predict(table) for blend in found.blends]
         predicted = np.column_stack([mean for mean, _ in pairs])
         widths = np.column_stack([width for _, width in pairs])
-        lower, upper = cv_plus(predicted, widths, found.scores, found.folds, level)
-        return Prediction(middle, np.minimum(lower, middle), np.maximum(upper, middle))
+        made = []
+        for level in levels:
+            lower, upper = cv_plus(predicted, widths, found.scores, found.folds, level)
+            ends = np.minimum(lower, middle), np.maximum(upper, middle)
+            made.append(Prediction(middle, *ends))
+        return made
 
 
 def fit(table: Table, seed: int = 0) -> MetaModel:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmpred import __version__
 from llmpred.meta import model
 from llmpred.meta.benchmark import SplitReport, as_json, benchmark
+from llmpred.meta.cost import fit_cost
 from llmpred.meta.shapley import Shapley, agreement, shapley, stability
 from llmpred.meta.splits import group_folds, group_splits
 from llmpred.meta.table import Table
@@ -51,6 +52,7 @@ def train(
     *,
     source: str,
     group: Sequence[str] = (),
+    seconds: NDArray[np.float64] | None = None,
     kinds: Sequence[str] = (),
     folds: int = FOLDS,
     seed: int = 0,
@@ -65,6 +67,7 @@ def train(
         table: all rows.
         source: where they came from, to be kept beside the model.
         group: columns that named a row's group.
+        seconds: float64 [rows], what each run took; NaN where unknown.
         kinds: of splits, of `KINDS`; by default by group where there are groups, else random.
         folds: into how many parts the rows, or groups, are dealt.
         seed: of folds and trees.
@@ -85,6 +88,7 @@ def train(
             clusters=table.groups if table.grouped else table.twins,
             progress=lambda done, kind=kind: progress(f"{kind}: {done}"),  # type: ignore[misc]
         )
+    cost = None if seconds is None else fit_cost(table, seconds, seed)
     progress("Shapley values")
     kept = trained(made, table, {}, group=tuple(group), seed=seed)
     explained = kept.sample.take(np.arange(min(EXPLAINED, len(kept.sample))))
@@ -107,6 +111,7 @@ def train(
             "importance": dict(zip(found.columns, found.importance.tolist(), strict=True)),
             "agreement_of_folds": None if importances is None else agreement(importances),
         },
+        "cost_factor": cost.factor if cost else None,
         "warnings": list(dict.fromkeys([*table.warnings, *made.warnings])),
     }
-    return Training(replace(kept, about=about), reports, explained, found, importances)
+    return Training(replace(kept, about=about, cost=cost), reports, explained, found, importances)

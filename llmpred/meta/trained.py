@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from llmpred.meta.cost import Cost
 from llmpred.meta.model import MetaModel, Prediction
 from llmpred.meta.schema import Schema, candidates, schema_of
 from llmpred.meta.table import Table
@@ -27,12 +28,14 @@ class Trained:
         schema: columns that a row to predict must have.
         sample: training rows, at most `SAMPLE`.
         about: what it was trained on and how well it does, as JSON holds it.
+        cost: what runs take; None where the training rows do not say.
     """
 
     model: MetaModel
     schema: Schema
     sample: Table
     about: Mapping[str, Any]
+    cost: Cost | None = None
 
     def predict(self, source: pa.Table, level: float = 0.9, where: str = "") -> Prediction:
         """Return predictions with intervals for rows as `candidates` takes them."""

@@ -20,4 +20,4 @@ def training_rows(ledger: ledgers.Ledger) -> pa.Table:
     table = ledger.table()
     table = table.filter(pc.is_valid(table["optim.lr"]))
     known = [name for name in table.column_names if name.startswith(BEFORE)]
-    return table.select([*IDENTITY, *known, "accuracy_r"])
+    return table.select([*IDENTITY, *known, "accuracy_r", "wall.total"])
