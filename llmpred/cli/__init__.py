@@ -10,7 +10,18 @@ from collections.abc import Callable
 import typer
 
 from llmpred import __version__
-from llmpred.cli import bases, curves, data, features, ledger, machine, meta, runs, training
+from llmpred.cli import (
+    bases,
+    benchmark,
+    curves,
+    data,
+    features,
+    ledger,
+    machine,
+    meta,
+    runs,
+    training,
+)
 from llmpred.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, complain
 from llmpred.errors import LlmpredError
 
@@ -27,6 +38,7 @@ app.command("collect")(runs.collect)
 app.command("features")(features.features)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(bases.app, name="bases")
+meta.app.command("benchmark")(benchmark.benchmark)
 meta.app.command("train")(training.train)
 meta.app.command("curves")(curves.curves)
 app.add_typer(meta.app, name="meta")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llmpred.meta import metrics, model
-from llmpred.meta.baselines import baselines
+from llmpred.meta.baselines import Baseline, baselines
 from llmpred.meta.splits import Split
 from llmpred.meta.table import Table
 
@@ -62,6 +63,8 @@ def benchmark(
     *,
     inner: Rows,
     clusters: Rows,
+    variants: Mapping[str, Baseline] = MappingProxyType({}),
+    lower_is_better: bool = False,
     progress: Callable[[str], object] = str,
 ) -> SplitReport:
     """Fit and test the meta-model and its baselines on every split of one kind.
@@ -72,6 +75,8 @@ def benchmark(
         inner: int64 [rows], groups that the meta-model's own folds hold out: rows where the split
             is by row, the split's groups where it is by group.
         clusters: int64 [rows], groups that the bootstrap draws.
+        variants: other models, by name; they hold out groups as the meta-model does.
+        lower_is_better: the best outcome is the lowest.
         progress: told after each fit how many are done.
     """
     import numpy as np
@@ -90,6 +95,8 @@ def benchmark(
         tested.predicted.setdefault(OWN, []).append(prediction.mean)
         tested.lower.append(prediction.lower)
         tested.upper.append(prediction.upper)
+        for name, variant in variants.items():
+            tested.predicted.setdefault(name, []).append(variant(train, test, split.seed))
         # Baselines see the table's own groups, whatever the split is by.
         train, test = table.take(split.train), table.take(split.test)
         for name, baseline in rivals.items():
@@ -97,7 +104,7 @@ def benchmark(
         weights.append(fitted.weights)
         warnings |= dict.fromkeys(fitted.warnings)
         progress(f"{done} of {len(splits)} fits")
-    scores = _scores(table, list(seeds.values()))
+    scores = _scores(table, list(seeds.values()), lower_is_better)
     rows = np.concatenate([row for tested in seeds.values() for row in tested.rows])
     return SplitReport(
         scores,
@@ -110,7 +117,9 @@ def benchmark(
     )
 
 
-def _scores(table: Table, seeds: Sequence[_Tested]) -> dict[str, dict[str, float]]:
+def _scores(
+    table: Table, seeds: Sequence[_Tested], lower_is_better: bool
+) -> dict[str, dict[str, float]]:
     import numpy as np
 
     found: dict[str, list[dict[str, float]]] = {}
@@ -129,7 +138,9 @@ def _scores(table: Table, seeds: Sequence[_Tested]) -> dict[str, dict[str, float
                 figures["spearman_within"] = metrics.spearman_within(target, predicted, groups)
                 figures["spearman_across"] = metrics.spearman_across(target, predicted, groups)
             for k in (1, 5):
-                figures[f"regret_at_{k}"] = metrics.regret(target, predicted, k)
+                figures[f"regret_at_{k}"] = metrics.regret(
+                    target, predicted, k, lower_is_better=lower_is_better
+                )
             found.setdefault(name, []).append(figures)
     return {
         name: {figure: _mean([one[figure] for one in every]) for figure in every[0]}

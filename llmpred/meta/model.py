@@ -157,6 +157,27 @@ def fit(table: Table, seed: int = 0) -> MetaModel:
     return MetaModel(blend, calibration, tuple(warnings))
 
 
+def fit_blend(table: Table, seed: int = 0) -> Blend:
+    """Return the blend alone, without intervals: six fits instead of sixteen.
+
+    Args:
+        table: training rows; its groups are what inner folds hold out.
+        seed: of folds and trees.
+    """
+    import numpy as np
+
+    if len(table) > LARGE:
+        return _fit_large(table, seed)[0]
+    folds = folds_of(table, seed)
+    pieces, order = [], []
+    for fold in np.unique(folds):
+        rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        pieces.append(fit_parts(table.take(rest), seed).say(table.take(held)))
+        order.append(held)
+    target = table.target[np.concatenate(order)]
+    return _blend(fit_parts(table, seed), together(pieces), target)
+
+
 def _calibrate(table: Table, folds: Rows, seed: int) -> tuple[Calibration, Said]:
     """Return the calibration, and what parts without a row's fold say of it, for every row."""
     import numpy as np

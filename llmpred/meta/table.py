@@ -74,6 +74,10 @@ class Table:
             repeats=self.repeats[rows],
         )
 
+    def only(self, names: Iterable[str]) -> Table:
+        """Return the same rows with these features alone."""
+        return replace(self, features={name: self.features[name] for name in names})
+
     def grouped_by(self, groups: Rows) -> Table:
         """Return the same rows with other groups."""
         return replace(self, groups=groups)

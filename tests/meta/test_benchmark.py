@@ -60,6 +60,35 @@ def test_both_splits_and_the_json(llmpred: Run, runs: Path, tmp_path: Path):
         assert shown in ran.out
 
 
+def test_values_of_a_column_are_left_out_and_other_models_stand_beside(
+    llmpred: Run, tmp_path: Path
+):
+    draw = np.random.default_rng(0)
+    with (tmp_path / "runs.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["base", "task", "lr", "probe", "loss"])
+        for i in range(60):
+            lr, probe = draw.normal(size=2)
+            row = [f"b{i % 4}", ["qa", "sentiment"][i % 2], lr, probe, lr + probe + 0.1 * (i % 4)]
+            writer.writerow(row)
+    (tmp_path / "tiers.json").write_text('{"probe": "strong"}')
+    out = tmp_path / "out.json"
+    ran = llmpred(
+        *("meta", "benchmark", "--table", tmp_path / "runs.csv", "--target", "loss"),
+        *("--split", "base", "--tiers", tmp_path / "tiers.json", "--per", "task"),
+        *("--lower-is-better", "--json", out),
+    )
+    assert ran.code == 0, ran.err
+    found = json.loads(out.read_text())
+    assert list(found["splits"]) == ["base"]
+    assert found["tested"]["base"] == {"rows": 60, "groups": 4}  # each base once
+    scores = found["splits"]["base"]
+    assert set(scores) > {"llmpred", "llmpred_core", "llmpred_per_task"}
+    assert set(scores["llmpred_core"]) >= OWN - {"coverage_90", "width_90"}
+    assert scores["llmpred"]["rmse"] < 0.4 * scores["llmpred_core"]["rmse"]
+    assert scores["llmpred"]["regret_at_5"] < 0.1  # lowest is best: the highest is 5 off
+
+
 def test_two_files_are_one_split(llmpred: Run, runs: Path, tmp_path: Path):
     out, other = tmp_path / "out.json", write(tmp_path / "new.csv", 30, seed=1)
     files = "--train", runs, "--test", other
@@ -78,6 +107,10 @@ def test_two_files_are_one_split(llmpred: Run, runs: Path, tmp_path: Path):
         (["--train", "RUNS"], "--train FILE and --test FILE"),
         (["--table", "RUNS", "--split", "group"], "needs --group"),
         (["--table", "RUNS", "--split", "groop"], "Did you mean `group`?"),
+        (["--table", "RUNS", "--split", "datast"], "Did you mean `dataset`?"),
+        (["--table", "RUNS", "--per", "lr"], "`--per` must be a text column"),
+        (["--table", "RUNS", "--ignore", "lr", "--tiers", "features"], "there is none"),
+        (["--table", "RUNS", "--tiers", "none.json"], "`--tiers` must be readable"),
         (["--table", "RUNS", "--folds", "5"], "of splits by group"),
         (["--table", "RUNS", "--test-size", "1.5"], "above 0 and below 1"),
         (["--train", "RUNS", "--test", "RUNS", "--folds", "5"], "are the split"),
