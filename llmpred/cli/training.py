@@ -58,6 +58,10 @@ def train(
     log: Annotated[
         Names, typer.Option(help="Number columns to take as logarithms, beside the obvious.")
     ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(help="Column of seconds, to learn what runs take; of the ledger: wall.total."),
+    ] = None,
     splits: Annotated[
         Names,
         typer.Option(

@@ -20,11 +20,12 @@ def write(path: Path, rows: int = 60, seed: int = 0) -> Path:
     draw = np.random.default_rng(seed)
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["dataset", "base", "lr", "model_size", "late", "score"])
+        writer.writerow(["dataset", "base", "lr", "model_size", "late", "seconds", "score"])
         for i in range(rows):
             size, lr = float(draw.choice([1e8, 1e9, 7e9])), 10 ** draw.uniform(-5, -3)
             score = 0.3 + 0.05 * np.log10(size / 1e7) + 0.05 * np.log10(lr / 1e-5)
-            row = [f"d{i % 12}", draw.choice(["a", ""]), lr, size, draw.normal()]
+            seconds = size / 1e7 * (1 + 0.1 * draw.uniform())
+            row = [f"d{i % 12}", draw.choice(["a", ""]), lr, size, draw.normal(), seconds]
             writer.writerow([*row, score + 0.02 * draw.normal()])
     return path
 
@@ -42,6 +43,7 @@ def _own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_is_trained_measured_kept_and_served(llmpred: Run, runs: Path, tmp_path: Path):
     storage = tmp_path / "storage"
     options = ("--target", "score", "--group", "dataset", "--ignore", "late", "--folds", 2)
+    options = (*options, "--cost", "seconds")
     ran = llmpred("meta", "train", "--table", runs, *options, "--storage", storage, "--json")
     assert ran.code == 0, ran.err
     told = json.loads(ran.out)
@@ -49,6 +51,7 @@ def test_a_model_is_trained_measured_kept_and_served(llmpred: Run, runs: Path, t
     assert set(told["benchmark"]["splits"]["group"]) >= {"llmpred", "ridge", "tuneahead_lightgbm"}
     assert told["benchmark"]["splits"]["group"]["llmpred"]["rmse"] < 0.035
     assert told["rows"] == 60
+    assert 1 < told["cost_factor"] < 1.5
     trained = store.load(Path(told["model"]))
     assert trained.schema.columns == ("lr", "model_size", "base")
     assert trained.about["table_sha256"] == told["table_sha256"]
@@ -62,7 +65,7 @@ def test_a_model_is_trained_measured_kept_and_served(llmpred: Run, runs: Path, t
         "import sys, mlflow, numpy as np, pandas as pd\n"
         "mlflow.set_tracking_uri(sys.argv[1])\n"
         "model = mlflow.pyfunc.load_model('models:/runs-score/1')\n"
-        "rows = pd.read_csv(sys.argv[2]).drop(columns=['late', 'score', 'dataset'])\n"
+        "rows = pd.read_csv(sys.argv[2]).drop(columns=['late', 'seconds', 'score', 'dataset'])\n"
         "found = model.predict(rows)\n"
         "wide = model.predict(rows, params={'level': 0.8})\n"
         "assert ((wide.upper - wide.lower) < (found.upper - found.lower)).all()\n"
@@ -92,7 +95,16 @@ def test_a_model_is_trained_measured_kept_and_served(llmpred: Run, runs: Path, t
 def test_people_see_figures_and_where_the_model_is(llmpred: Run, runs: Path, tmp_path: Path):
     out = tmp_path / "model"
     ran = llmpred(
-        *("meta", "train", "--table", runs, "--target", "score", "--ignore", "late,dataset"),
+        *(
+            "meta",
+            "train",
+            "--table",
+            runs,
+            "--target",
+            "score",
+            "--ignore",
+            "late,dataset,seconds",
+        ),
         *("--out", out, "--no-tracking", "--folds", 2, "--storage", tmp_path / "none"),
     )
     assert ran.code == 0, ran.err
@@ -115,7 +127,7 @@ def test_a_dead_mlflow_does_not_cost_the_model(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     storage = tmp_path / "storage"
     ran = llmpred(
-        *("meta", "train", "--table", runs, "--target", "score", "--ignore", "late"),
+        *("meta", "train", "--table", runs, "--target", "score", "--ignore", "late,seconds"),
         *("--storage", storage, "--name", "mine", "--folds", 2),
     )
     assert ran.code == 0, ran.err
@@ -129,6 +141,8 @@ def test_a_dead_mlflow_does_not_cost_the_model(
         (["--table", "RUNS", "--split", "group"], "needs --group"),
         (["--table", "RUNS", "--split", "groop"], "Did you mean `group`?"),
         (["--table", "none.csv"], "No such file"),
+        (["--table", "RUNS", "--cost", "second"], "Did you mean `seconds`?"),
+        (["--table", "RUNS", "--cost", "dataset"], "must hold numbers"),
         (["--table", "RUNS", "--target", "scores"], "Did you mean `score`?"),
     ],
 )
