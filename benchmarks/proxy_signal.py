@@ -6,7 +6,8 @@ Runs fine-tunes through the job and prints, from the ledger alone:
 
 - signal: per task of search_spaces/world.yaml, the spread of accuracy_r, the best run against
   zero-shot, and the seconds a run;
-- noise: the standard deviation of accuracy_r over 5 seeds of three middling runs a task;
+- noise: the standard deviation of accuracy_r over 5 seeds, at each of the space's steps and at the
+  quarter points of its learning rates;
 - knobs: Spearman's correlation of each knob's 6 levels with the score, mean of 3 seeds;
 - real: LoRA on 2,000 sentences of SST-2 and 2,000 reviews of ChnSentiCorp;
 - rank: 12 sentiment datasets made of SST-2, run on the proxy and on smollm2-135m: Spearman, and
@@ -37,6 +38,7 @@ WORLD = ROOT / "search_spaces" / "world.yaml"
 TASKS = ("sentiment", "multiple_choice", "qa", "summarization")
 SEEDS = 5
 STEPS = (15, 45, 150)  # those of the space
+RATES = (1.5e-3, 3.3e-3)  # a quarter and three quarters up the space's, in logarithms
 GOOD = {"r": 8, "alpha": 16, "target_modules": "all_linear"}
 OPTIM = {"lr": 5e-3, "max_steps": 75, "batch_size": 8, "warmup": 0.1}
 
@@ -92,7 +94,8 @@ def signal(storage: Path) -> None:
 
 def noise(storage: Path) -> None:
     """Print how much the seed alone moves runs from the middle of each task's space."""
-    print(f"{'task':16} sd over {SEEDS} seeds at {', '.join(map(str, STEPS))} steps; RMS")
+    cells = [f"{steps} at {lr:g}" for lr in RATES for steps in STEPS]
+    print(f"{'task':16} sd over {SEEDS} seeds: {', '.join(cells)}; RMS")
     for task in TASKS:
         space = world()
         space |= {"name": f"noise-{task}", "datasets": of_task(space, task)[:1], "sampler": "grid"}
@@ -101,10 +104,14 @@ def noise(storage: Path) -> None:
         space |= {
             "seeds": list(range(SEEDS)),
             "methods": [{"adapter": GOOD}],
-            "optim": OPTIM | {"lr": 3e-3, "max_steps": {"grid": list(STEPS)}},
+            "optim": OPTIM | {"lr": {"grid": list(RATES)}, "max_steps": {"grid": list(STEPS)}},
         }
         rows = trained(collect(space, storage))
-        alone = [spread([row for row in rows if row["optim.max_steps"] == n]) for n in STEPS]
+        alone = [
+            spread([r for r in rows if (r["optim.lr"], r["optim.max_steps"]) == (lr, steps)])
+            for lr in RATES
+            for steps in STEPS
+        ]
         rms = statistics.fmean(sd**2 for sd in alone) ** 0.5
         print(f"{task:16} {' '.join(f'{sd:.3f}' for sd in alone)}; {rms:.3f}", flush=True)
 

@@ -32,15 +32,15 @@ class RunFacts:
     Attributes:
         spec: the settled run.
         examples: training rows.
-        parameters: weights of the base.
-        trainable: weights that the run trains.
+        parameters: weights of the base; NaN if unknown.
+        trainable: weights that the run trains; NaN if unknown.
         tokens_an_example: mean tokens of prompt and target of a training example; None if unknown.
     """
 
     spec: RunSpec
     examples: int
-    parameters: int
-    trainable: int
+    parameters: float
+    trainable: float
     tokens_an_example: float | None = None
 
     @property
@@ -176,9 +176,7 @@ FEATURES: tuple[Feature, ...] = (
     _feature("lora_scaling", "1", f"alpha / r, {_LORA}", _of_lora(_scaling), log=True),
     _feature("lora_dropout", "1", _LORA, _of_lora(lambda r: r.spec.method.adapter.dropout)),
     _feature("lora_targets", "code", "attention, all_linear, named", _of_lora(_targets)),
-    _feature(
-        "trainable_parameters", "weights", "weights trained", lambda r: float(r.trainable), log=True
-    ),
+    _feature("trainable_parameters", "weights", "weights trained", lambda r: r.trainable, log=True),
     _feature(
         "trainable_share",
         "1",

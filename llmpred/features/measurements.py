@@ -7,6 +7,7 @@ share what is measured on it, and a feature's new version is measured anew.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llmpred.bases.locate import locate
 from llmpred.bases.resolve import ResolvedSpec
+from llmpred.errors import BaseError
 from llmpred.features import base_model, embedding, hyper, likelihood, probe, text
 from llmpred.features.base import Feature, Values, compute
 from llmpred.spec.canonical import digest
@@ -210,31 +212,40 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def vector(
-    run: ResolvedSpec, found: Mapping[str, Values], zero_shot: float | None
+    run: Described, examples: int, found: Mapping[str, Values], zero_shot: float | None
 ) -> dict[str, float]:
     """Return the values of all features of a run; NaN where nothing was measured.
 
+    Of a base that is not on this machine, what its config would tell is unknown.
+
     Args:
         run: the run.
+        examples: its training rows.
         found: what was measured of it, by measurement.
         zero_shot: score of the untouched base on its evaluation set, if it was paid for.
     """
-    located = locate(run.spec.base)
-    classes = registry.get(run.spec.task.name).classes(run.spec.task)
-    head = run.spec.method.head == "classifier"
+    assert run.spec is not None
+    spec = run.spec
+    try:
+        located = locate(spec.base)
+    except BaseError:
+        located = None
+    classes = registry.get(spec.task.name).classes(spec.task)
+    heads = len(classes) if spec.method.head == "classifier" and classes else None
     tokens = found.get("tokens")
     facts = hyper.RunFacts(
-        spec=run.spec,
-        examples=run.counts.get("train", 0),
-        parameters=located.parameters,
-        trainable=hyper.trainable_parameters(
-            located, run.spec.method, len(classes) if head and classes else None
-        ),
+        spec=spec,
+        examples=examples,
+        parameters=located.parameters if located else math.nan,
+        trainable=hyper.trainable_parameters(located, spec.method, heads) if located else math.nan,
         tokens_an_example=tokens.facts["tokens_an_example"] if tokens else None,
     )
-    values = dict.fromkeys((feature.name for feature in FEATURES), float("nan"))
+    values = dict.fromkeys((feature.name for feature in FEATURES), math.nan)
     values |= compute(hyper.FEATURES, facts).values
-    values |= compute(base_model.FEATURES, base_model.base_facts(located, zero_shot)).values
+    if located:
+        values |= compute(base_model.FEATURES, base_model.base_facts(located, zero_shot)).values
+    elif zero_shot is not None:
+        values["zero_shot_score"] = zero_shot
     for measured in found.values():
         values |= measured.values
     return values

@@ -44,6 +44,7 @@ SEGMENT_ROWS = 20_000  # at most, so compaction needs bounded memory
 MANY_SEGMENTS = 16  # this many small segments are folded into larger ones
 READ_TOGETHER = 512
 GRACE_SECONDS = 3600.0
+RECORDS_AT_ONCE = 10_000  # kept in memory by `records`
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{3,128}")
 _SEGMENT_TIME = "%Y%m%dT%H%M%S%f"
@@ -167,17 +168,21 @@ class Ledger:
                     "See `llmpred ledger verify`.",
                 )
             )
-        payload = self._payload(index, key, wanted)
-        try:
-            return RunRecord.model_validate(payload)
-        except ValidationError as error:
-            raise StorageError(
-                Problem(
-                    f"A record must fit this version of llmpred, but {key} does not: {error}",
-                    str(self.storage),
-                    "It was written by another version; use that one.",
-                )
-            ) from error
+        return _parsed(self._payload(index, key, wanted), str(self.storage))
+
+    def records(self) -> Iterator[RunRecord]:
+        """Yield the record of every run that is paid for, in the order of their keys.
+
+        Raises:
+            StorageError: if one was written by a version that this one does not know.
+        """
+        index = self._index()
+        keys = sorted(key for key in index.highest if index.stands(key))
+        for start in range(0, len(keys), RECORDS_AT_ONCE):
+            pairs = [(key, index.highest[key]) for key in keys[start : start + RECORDS_AT_ONCE]]
+            for (key, _), payload in zip(pairs, self._payloads(index, pairs), strict=True):
+                # One that was folded into a segment meanwhile is found there.
+                yield _parsed(payload, str(self.storage)) if payload else self.get(key)
 
     def attempts(self, key: str) -> list[RunRecord]:
         """Return the failed attempts at `key`, oldest first; damaged ones go to `damaged`."""
@@ -800,6 +805,15 @@ def _folded(segments: dict[str, dict[str, Revisions]], key: str, revision: int) 
         if checksum is not None:
             return checksum
     return None
+
+
+def _parsed(payload: dict[str, Any], where: str) -> RunRecord:
+    try:
+        return RunRecord.model_validate(payload)
+    except ValidationError as error:
+        law = f"A record must fit this version of llmpred, but {payload.get('key')} does not"
+        fix = "It was written by another version; use that one."
+        raise StorageError(Problem(f"{law}: {error}", where, fix)) from error
 
 
 def _already(key: str) -> AlreadyRecorded:

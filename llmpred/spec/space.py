@@ -8,7 +8,7 @@
     seeds: [0, 1]            # of the runs; each draw runs with each
     zero_shot: true          # also score each untouched base, where the head needs no training
     task: {name: sentiment}
-    datasets:                # DatasetSpec; `task` and `evaluation` here change those for it alone
+    datasets:                # DatasetSpec; `task`, `method`, `evaluation` here are its own
       - {name: sst2, source: sst2_train.tsv, recipe: [{subsample: {n: 300}}]}
     bases: [smollm2-135m, {name: Qwen/Qwen2.5-7B-Instruct-1M, quantization: nf4}]
     methods: [{head: label_scoring, adapter: {kind: lora, r: {choice: [4, 8]}}}]
@@ -70,7 +70,7 @@ from llmpred.spec.yaml import read_yaml
 
 MAX_RUNS = 100_000
 _SINGLE = ("task", "optim", "evaluation", "execution")
-_OWN = {"task", "evaluation"}  # what a dataset may change for itself
+_OWN = {"task", "method", "evaluation"}  # what a dataset may change for itself
 
 
 class SearchSpec(Frozen):
@@ -323,7 +323,8 @@ def _parts(
         for own in _OWN & dataset.keys():
             place: Path = ("datasets", i, own)
             dataset[own] = mapping(dataset[own], place)
-            if as_leaf(parts[own], (own,)) or as_leaf(dataset[own], (own,)):
+            common = parts["methods"] if own == "method" else [parts[own]]
+            if any(as_leaf(part, (own,)) for part in (*common, dataset[own])):
                 law = f"a dataset changes `{own}` by keys, but one of the two is a distribution"
                 found[place] = Problem(law, where(place), "Put it below a key.")
                 dataset[own] = {}
@@ -388,7 +389,8 @@ def combinations(space: Space) -> list[Combination]:
 
 def _combination(space: Space, i: int, j: int, k: int, s: int) -> Combination:
     parts = space.parts
-    dataset, base, method = parts["datasets"][i], parts["bases"][j], parts["methods"][k]
+    dataset, base = parts["datasets"][i], parts["bases"][j]
+    method = _own(parts["methods"][k], dataset.get("method"))
     template = {
         "task": _own(parts["task"], dataset.get("task")),
         "dataset": {key: value for key, value in dataset.items() if key not in _OWN},
@@ -421,15 +423,15 @@ def _own(common: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, 
 def _written(space: Space, combination: Combination, path: Path) -> Path:
     """Return where in the document a path of the combination's template was written."""
     first, rest = path[0], path[1:]
+    own = space.parts["datasets"][combination.dataset].get(first) if first in _OWN else None
+    if own and rest and rest[0] in own:
+        return ("datasets", combination.dataset, *path)
     places = {"dataset": combination.dataset, "base": combination.base}
     places["method"] = combination.method
     if first in places:
         return (LISTS[str(first)], places[str(first)], *rest)
     if first == "seed":
         return ("seeds", combination.seed, *rest) if len(space.seeds) > 1 else ("seeds", *rest)
-    own = space.parts["datasets"][combination.dataset].get(first) if first in _OWN else None
-    if own and rest and rest[0] in own:
-        return ("datasets", combination.dataset, *path)
     return path
 
 
@@ -659,10 +661,11 @@ def _normal(run: RunSpec) -> RunSpec:
 def _zero_shot(run: RunSpec) -> RunSpec:
     """Return the run that scores the untouched base on the same evaluation."""
     untouched = {"recipe": (), "recipe_seed": 0, "limit": None, "validation": None}
+    untrained = {"adapter": AdapterSpec(kind="none"), "loss": None}
     return run.model_copy(
         update={
             "dataset": run.dataset.model_copy(update=untouched),
-            "method": run.method.model_copy(update={"adapter": AdapterSpec(kind="none")}),
+            "method": run.method.model_copy(update=untrained),
             "optim": OptimSpec(max_steps=1),
             "evaluation": run.evaluation.model_copy(update={"select": "last"}),
             "seed": 0,

@@ -155,7 +155,8 @@ def extract(
                     f"{name} of {run.dataset}: {feature} is unknown: {why}"
                     for feature, why in there[at].warnings.items()
                 ]
-        values = vector(run, found, zero_shot.get(run.zero_shot_key or ""))
+        examples = run.counts.get("train", 0)
+        values = vector(run, examples, found, zero_shot.get(run.zero_shot_key or ""))
         rows.append({**_identity(run), **values})
     return Extracted(
         _table(rows), tuple(done), len(wanted) - len(todo), tuple(warnings), time.time() - started

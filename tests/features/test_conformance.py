@@ -53,7 +53,7 @@ def measured(spec: RunSpec, bases: LoadedBases, folder: Path) -> dict[str, float
         unknown = {f for f, value in values.values.items() if math.isnan(value)}
         assert set(values.warnings) <= unknown, name
         assert set(values.values) == {feature.name for feature in BY_NAME[name].features}
-    return vector(run, found, None)
+    return vector(run, run.counts["train"], found, None)
 
 
 def test_names_are_unique_and_described() -> None:

@@ -79,6 +79,21 @@ def test_supersede_and_retract(ledger: Ledger) -> None:
     assert ledger.verify() == []
 
 
+@pytest.mark.parametrize("at_once", [1, 10_000])
+def test_records_are_those_paid_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(implementation, "RECORDS_AT_ONCE", at_once)
+    ledger.put(make_record("a", accuracy_r=0.5), make_predictions(2))
+    ledger.put(make_record("b"), make_predictions())
+    ledger.compact(0)
+    second = ledger.put(make_record("a", accuracy_r=0.6), make_predictions(3), supersede=True)
+    third = ledger.put(make_record("c"), make_predictions())
+    ledger.retract(key_of("b"), "a mistake")
+    found = list(ledger.records())
+    assert sorted(found, key=lambda r: r.key) == sorted([second, third], key=lambda r: r.key)
+
+
 def test_attempts_are_kept_beside(ledger: Ledger) -> None:
     for text in ("first", "second"):
         failed = make_record("a", status="out_of_memory", accuracy_r=None, error=text)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmpred.errors import SpecError
 from llmpred.spec.canonical import digest
 from llmpred.spec.run import RunSpec
 from llmpred.spec.space import combinations, expand, load_space, materialize, planned_runs
@@ -249,6 +250,20 @@ def test_zero_shot_once_a_base_and_evaluation(write) -> None:
     assert all(run.trains for run in no_head)
     held_out = expand(load_space(write(), [changes[1], "evaluation.holdout=0.2"]))
     assert len([run for run in held_out if not run.trains]) == 3  # each has rows of its own
+
+
+def test_a_dataset_may_change_the_method(write) -> None:
+    labels = "task.labels={negative: bad, positive: good}"
+    change = "datasets=[{source: a}, {source: b, method: {loss: candidates}}]"
+    runs = expand(load_space(write(), [labels, change]))
+    assert {(r.dataset.source, r.method.loss) for r in trained(runs)} == {
+        ("a", None),
+        ("b", "candidates"),
+    }
+    assert len(runs) - len(trained(runs)) == 1, "the loss is nothing to an untouched base"
+    wrong = "datasets=[{source: a, method: {loss: nonsense}}]"
+    with pytest.raises(SpecError, match=r"`method\.loss` must be `candidates`"):
+        expand(load_space(write(), [labels, wrong]))
 
 
 def test_a_dataset_may_change_task_and_evaluation(write) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
+from llmpred.features.joined import ledger_table
 from llmpred.features.measurements import FEATURES
+from llmpred.ledger import Ledger
 from tests.sweep.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -88,6 +90,15 @@ def test_each_measurement_is_taken_once_and_joined(space: Path, tmp_path: Path) 
     assert known["measured"] == 0
     assert all(0 <= row["zero_shot_score"] <= 1 for row in known["rows"])
     assert not list((storage / "checkpoints").glob("*/*"))
+
+    # What a meta-model learns from: the same features beside what came out.
+    learnt = ledger_table(Ledger(storage)).to_pylist()
+    by_key = {row["key"]: row for row in known["rows"]}
+    assert {row["key"] for row in learnt} == set(by_key)
+    for row in learnt:
+        assert {name: row.get(name) for name in by_key[row["key"]]} == by_key[row["key"]]
+        assert 0 <= row["accuracy_r"] <= 1
+        assert row["seconds"] > 0
 
 
 def test_a_kill_loses_what_was_being_measured_alone(space: Path, tmp_path: Path) -> None:
