@@ -15,10 +15,12 @@ from llmpred.cli import (
     benchmark,
     curves,
     data,
+    explain,
     features,
     ledger,
     machine,
     meta,
+    predict,
     runs,
     training,
 )
@@ -40,8 +42,12 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(bases.app, name="bases")
 meta.app.command("benchmark")(benchmark.benchmark)
 meta.app.command("train")(training.train)
+meta.app.command("explain")(explain.explain)
 meta.app.command("curves")(curves.curves)
 app.add_typer(meta.app, name="meta")
+app.command("predict")(predict.predict)
+app.command("screen")(predict.screen)
+app.command("recommend")(predict.recommend)
 app.command("doctor")(machine.doctor)
 app.command("ui")(machine.ui)
 

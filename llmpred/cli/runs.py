@@ -96,7 +96,7 @@ def plan(
         "cost": cost,
         "notes": list(planned.notes),
     }
-    names = _names(planned.runs.values())
+    names = names_of(planned.runs.values())
     rows: list[dict[str, Any]] = [
         {
             "key": run.key,
@@ -447,7 +447,7 @@ def _report(
     outcomes = {row["key"]: row for row in everything.filter(mine).to_pylist()}
     # A run that failed when it was forced still has its old outcome.
     failed = {k: d for k, d in result.done.items() if k not in outcomes or d.state in FAILED}
-    names = _names(planned.runs.values())
+    names = names_of(planned.runs.values())
     rows: list[dict[str, Any]] = [
         {
             "key": key,
@@ -591,7 +591,7 @@ def _leave(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _names(runs: Iterable[Any]) -> dict[str, str]:
+def names_of(runs: Iterable[Any]) -> dict[str, str]:
     """Return what is trained how, by key; runs that would read the same say where they differ."""
     from llmpred.ledger.difference import diff
     from llmpred.spec.canonical import canonical_json

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from llmpred.meta.train import Training
     from llmpred.meta.trained import Trained
 
-WALL = "wall.total"  # seconds of a run of the ledger
+SECONDS = "seconds"  # of a run of the ledger, its column
 SHOWN = 10  # columns
 LEDGER = "ledger"  # as --table: the runs of the storage
 
@@ -60,7 +60,7 @@ def train(
     ] = None,
     cost: Annotated[
         str | None,
-        typer.Option(help="Column of seconds, to learn what runs take; of the ledger: wall.total."),
+        typer.Option(help="Column of seconds, to learn what runs take; of the ledger: seconds."),
     ] = None,
     splits: Annotated[
         Names,
@@ -92,7 +92,7 @@ def train(
     columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
     if table == LEDGER:
         columns["group"] = columns["group"] or ["dataset"]
-        cost = cost or WALL
+        cost = cost or SECONDS
     _check(kinds, columns["group"])
     root = open_ledger(storage).storage
     if out is None or not no_tracking:
@@ -156,7 +156,7 @@ def _read(table: str, storage: str) -> tuple[pa.Table, str]:
 
     if table == LEDGER:
         ledger = open_ledger(storage)
-        return training_rows(ledger), f"ledger {ledger.storage.root}"
+        return training_rows(ledger, seconds=True), f"ledger {ledger.storage.root}"
     return read([table]), table
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-GO, NO_GO, PROBE = "go", "no-go", "probe-more"
+KINDS = GO, NO_GO, PROBE = "go", "no-go", "probe-more"
 LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)  # of the intervals that a distribution is made of
 DRAWS = 400  # of every run's score, to estimate the expected best
 LEAST = 1e-4  # expected gain for which a run is worth naming
@@ -64,6 +64,11 @@ def quantiles(predictions: Sequence[Prediction], low: float, high: float) -> Qua
     values = np.where(np.isneginf(values), np.minimum(low, middle), values)
     values = np.where(np.isposinf(values), np.maximum(high, middle), values)
     return Quantiles(shares, np.maximum.accumulate(values, axis=1))
+
+
+def mirrored(found: Quantiles) -> Quantiles:
+    """Return the distributions of minus the target, for a target of which less is better."""
+    return Quantiles(1 - found.shares[::-1], -found.values[:, ::-1])
 
 
 def chance(found: Quantiles, threshold: float) -> Floats:

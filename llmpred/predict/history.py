@@ -1,23 +1,52 @@
-"""The runs of a ledger as rows to train a meta-model on."""
+"""The runs of a ledger as rows to train a meta-model on, or to look at."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import llmpred.ledger as ledgers
+from llmpred.errors import DataError, Problem
+from llmpred.features.joined import ledger_table
+from llmpred.ledger import Ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BEFORE = ("task.", "base.", "method.", "optim.")  # groups of the spec that are features
-IDENTITY = ("dataset", "base", "task", "seed")
+SECONDS = "seconds"
+TOLD = ("key", "family", "status")  # names of a run and how it ended: nothing to predict from
 
 
-def training_rows(ledger: ledgers.Ledger) -> pa.Table:
-    """Return a row for each run that trained: its name, what was known before it, and its score."""
+def training_rows(ledger: Ledger, *, seconds: bool = False) -> pa.Table:
+    """Return a row for each run that trained: dataset, base, task, seed, features, `accuracy_r`.
+
+    Args:
+        ledger: the runs. Features that were never measured of a run are null.
+        seconds: also the column `seconds`, which is known only after a run.
+
+    Raises:
+        DataError: if no run has trained.
+    """
+    table = ledger_table(ledger)
+    if not table.num_rows:
+        law = "the ledger must hold runs that trained, but has none"
+        raise DataError(Problem(law, ledger.storage.root, "Run `llmpred collect SPACE` first."))
+    return table.drop_columns([*TOLD, *([] if seconds else [SECONDS])])
+
+
+def run_row(ledger: Ledger, key: str) -> pa.Table:
+    """Return the row of one run that trained, with all that `ledger_table` has.
+
+    Args:
+        ledger: the runs.
+        key: of the run.
+
+    Raises:
+        DataError: if that run did not train.
+    """
     import pyarrow.compute as pc
 
-    table = ledger.table()
-    table = table.filter(pc.is_valid(table["optim.lr"]))
-    known = [name for name in table.column_names if name.startswith(BEFORE)]
-    return table.select([*IDENTITY, *known, "accuracy_r", "wall.total"])
+    table = ledger_table(ledger)
+    row = table.filter(pc.equal(table["key"], key))
+    if not row.num_rows:
+        law = f"an explanation is of a run that trains, but {key[:10]} does not"
+        raise DataError(Problem(law, ledger.storage.root))
+    return row
