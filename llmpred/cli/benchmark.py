@@ -20,6 +20,7 @@ from llmpred.cli.common import (
     warn,
     write_json,
 )
+from llmpred.cli.common import table as show_table
 from llmpred.cli.meta import show_report
 from llmpred.errors import DataError, InputError, Problem, nearest
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmpred.meta.baselines import Baseline
+    from llmpred.meta.benchmark import SplitReport
     from llmpred.meta.splits import Split
     from llmpred.meta.table import Table
 
@@ -124,44 +126,69 @@ def benchmark(
 ) -> None:
     """Measure the meta-model beside its baselines on splits of a table."""
     from llmpred.meta.benchmark import as_json
-    from llmpred.meta.benchmark import benchmark as measure
+    from llmpred.meta.divergence import divergence
+    from llmpred.meta.table import make_table
 
     check_out(json)
     columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
+    ended: dict[str, Question] = {}
     if train and test and not table:
         made, questions = _holdout(train, test, target, columns, splits, folds)
     elif table and not train and not test:
         _check(split(splits), columns["group"], table, folds, test_size)
-        made, questions = _of_table(
-            *_read(table, storage, columns),
-            target,
-            columns,
-            split(splits),
-            test_size=test_size,
-            seeds=seeds,
-            folds=folds,
-        )
+        source, where = _read(table, storage, columns)
+        kinds = _kinds(split(splits), columns["group"], source, where)
+        asked = Asked(kinds, test_size, seeds, folds)
+        made, rows = make_table(source, target, **columns, where=where)
+        questions = _questions(made, source.take(rows), asked)
+        found = divergence(source, target, **columns, where=where)
+        if found:
+            ended = _questions(found[0], source.take(found[1]), asked)
     else:
         law = "a benchmark takes --table FILE, or --train FILE and --test FILE"
         raise InputError(Problem(law, fix="Give one of the two."))
     variants = _variants(made, tiers, per)
     warn(made.warnings)
     reports = {}
-    for kind, asked in questions.items():
-        with console(stderr=True).status(kind) as status:
-            reports[kind] = measure(
-                asked.table,
-                asked.splits,
-                inner=asked.inner,
-                clusters=asked.clusters,
-                variants=variants(asked.table),
-                lower_is_better=lower_is_better,
-                progress=status.update,
-            )
+    for kind, question in questions.items():
+        reports[kind] = _measured(
+            kind, question, variants(question.table), lower_is_better=lower_is_better
+        )
         show_report(kind, reports[kind])
+    endings = {kind: _measured(f"divergence, {kind}", each, {}) for kind, each in ended.items()}
+    _show_endings(endings)
     warn(dict.fromkeys(w for report in reports.values() for w in report.warnings))
     if json:
-        write_json(json, as_json(reports, made))
+        write_json(json, as_json(reports, made, endings))
+
+
+def _measured(
+    what: str,
+    question: Question,
+    variants: Mapping[str, Baseline],
+    *,
+    lower_is_better: bool = False,
+) -> SplitReport:
+    from llmpred.meta.benchmark import benchmark as measure
+
+    with console(stderr=True).status(what) as status:
+        return measure(
+            question.table,
+            question.splits,
+            inner=question.inner,
+            clusters=question.clusters,
+            variants=variants,
+            lower_is_better=lower_is_better,
+            progress=lambda done: status.update(f"{what}: {done}"),
+        )
+
+
+def _show_endings(endings: Mapping[str, SplitReport]) -> None:
+    """Print how well it is predicted which runs diverge."""
+    names = list(dict.fromkeys(name for each in endings.values() for name in each.scores))
+    rows = [[n, *(each.scores[n].get("auc") for each in endings.values())] for n in names]
+    if rows:
+        show_table(["predictor", *endings], rows, title="divergence: AUC")
 
 
 def _check(
@@ -186,6 +213,18 @@ def _check(
         raise InputError(problems)
 
 
+def _kinds(
+    kinds: Sequence[str], group: Sequence[str], source: pa.Table, where: str
+) -> Sequence[str]:
+    """Return the kinds of splits wanted, after checking that they are kinds or columns."""
+    near = (*KINDS, *source.column_names)
+    unknown = [kind for kind in kinds if kind not in near]
+    if unknown:
+        law = "`--split` must be random, group or a column, but got `{}`"
+        raise InputError([Problem(law.format(k), where, nearest(k, near)) for k in unknown])
+    return list(dict.fromkeys(kinds)) or ["random", *(["group"] if group else [])]
+
+
 def _read(table: str, storage: str, columns: dict[str, list[str]]) -> tuple[pa.Table, str]:
     """Return the rows, and where they came from."""
     from llmpred.meta.table import read
@@ -198,43 +237,42 @@ def _read(table: str, storage: str, columns: dict[str, list[str]]) -> tuple[pa.T
     return training_rows(ledger), f"ledger {ledger.storage.root}"
 
 
-def _of_table(
-    source: pa.Table,
-    where: str,
-    target: str,
-    columns: Mapping[str, list[str]],
-    kinds: Sequence[str],
-    *,
-    test_size: float,
-    seeds: int | None,
-    folds: int | None,
-) -> tuple[Table, dict[str, Question]]:
-    """Return a table, and what is asked by kind of split."""
-    from llmpred.meta.splits import group_folds, group_splits, random_splits
-    from llmpred.meta.table import make_table
+@dataclass(frozen=True)
+class Asked:
+    """How to split: what --split, --test-size, --seeds and --folds say."""
 
-    wanted = list(dict.fromkeys(kinds)) or ["random", *(["group"] if columns["group"] else [])]
-    unknown = [kind for kind in wanted if kind not in (*KINDS, *source.column_names)]
-    if unknown:
-        law = "`--split` must be random, group or a column, but got `{}`"
-        near = (*KINDS, *source.column_names)
-        raise InputError([Problem(law.format(k), where, nearest(k, near)) for k in unknown])
-    made, rows = make_table(source, target, **columns, where=where)
+    kinds: Sequence[str]
+    test_size: float
+    seeds: int | None
+    folds: int | None
+
+
+def _questions(made: Table, source: pa.Table, asked: Asked) -> dict[str, Question]:
+    """Return what is asked, by kind of split.
+
+    Args:
+        made: the rows.
+        source: the same rows with all columns.
+        asked: how to split.
+    """
+    from llmpred.meta.splits import group_folds, group_splits, random_splits
+
     clusters = made.groups if made.grouped else made.twins
+    folds, seeds = asked.folds, asked.seeds
     questions = {}
-    for kind in wanted:
+    for kind in asked.kinds:
         if kind == "random":
-            cut = random_splits(len(made), test_size, seeds or SEEDS)
+            cut = random_splits(len(made), asked.test_size, seeds or SEEDS)
             questions[kind] = Question(made, cut, made.twins, clusters)
         elif kind == "group":
             if folds:
                 cut = group_folds(made.groups, folds, seeds or 1)
             else:
-                cut = group_splits(made.groups, test_size, seeds or SEEDS)
+                cut = group_splits(made.groups, asked.test_size, seeds or SEEDS)
             questions[kind] = Question(made, cut, made.groups, clusters)
         else:
-            questions[kind] = _by_column(made, source[kind].take(rows), kind, folds, seeds or 1)
-    return made, questions
+            questions[kind] = _by_column(made, source[kind], kind, folds, seeds or 1)
+    return questions
 
 
 def _by_column(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from llmpred.meta.model import MetaModel
+
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
@@ -65,9 +67,12 @@ def benchmark(
     clusters: Rows,
     variants: Mapping[str, Baseline] = MappingProxyType({}),
     lower_is_better: bool = False,
+    fit: Callable[[Table, int], MetaModel] = model.fit,
     progress: Callable[[str], object] = str,
 ) -> SplitReport:
     """Fit and test the meta-model and its baselines on every split of one kind.
+
+    Above `model.LARGE` training rows, baselines are fitted on so many of them.
 
     Args:
         table: all rows.
@@ -77,6 +82,7 @@ def benchmark(
         clusters: int64 [rows], groups that the bootstrap draws.
         variants: other models, by name; they hold out groups as the meta-model does.
         lower_is_better: the best outcome is the lowest.
+        fit: what gives the meta-model of training rows and a seed.
         progress: told after each fit how many are done.
     """
     import numpy as np
@@ -88,7 +94,7 @@ def benchmark(
     inside = table.grouped_by(inner)
     for done, split in enumerate(splits, 1):
         train, test = inside.take(split.train), inside.take(split.test)
-        fitted = model.fit(train, split.seed)
+        fitted = fit(train, split.seed)
         prediction = fitted.predict(test, LEVEL)
         tested = seeds.setdefault(split.seed, _Tested())
         tested.rows.append(split.test)
@@ -98,7 +104,11 @@ def benchmark(
         for name, variant in variants.items():
             tested.predicted.setdefault(name, []).append(variant(train, test, split.seed))
         # Baselines see the table's own groups, whatever the split is by.
-        train, test = table.take(split.train), table.take(split.test)
+        seen = split.train
+        if len(seen) > model.LARGE:
+            seen = np.random.default_rng(split.seed).choice(seen, model.LARGE, replace=False)
+            warnings[f"Baselines are fitted on {len(seen)} of {len(split.train)} rows."] = None
+        train, test = table.take(seen), table.take(split.test)
         for name, baseline in rivals.items():
             tested.predicted.setdefault(name, []).append(baseline(train, test, split.seed))
         weights.append(fitted.weights)
@@ -134,6 +144,9 @@ def _scores(
                 figures["coverage_90"] = metrics.coverage(target, lower, upper)
                 figures["width_90"] = float(np.mean(upper - lower))
             figures["decision_accuracy"] = metrics.decision_accuracy(target, predicted)
+            if set(np.unique(table.target)) <= {0.0, 1.0}:
+                # Of a run that did and one that did not: pairs in the right order are the area.
+                figures["auc"] = figures["decision_accuracy"]
             if table.grouped:
                 figures["spearman_within"] = metrics.spearman_within(target, predicted, groups)
                 figures["spearman_across"] = metrics.spearman_across(target, predicted, groups)
@@ -178,11 +191,16 @@ def _intervals(
     return found
 
 
-def as_json(reports: Mapping[str, SplitReport], table: Table) -> dict[str, Any]:
+def as_json(
+    reports: Mapping[str, SplitReport],
+    table: Table,
+    divergence: Mapping[str, SplitReport] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what `llmpred meta benchmark --json` writes; what is not defined is null.
 
     `splits` holds the figures by split and predictor; beside it stand `intervals`, `weights`,
-    `noise_floor`, `tested` and `warnings`.
+    `noise_floor`, `tested`, `warnings` and, where runs diverged, `divergence`: how well that is
+    predicted.
     """
     made: dict[str, Any] = _plain(
         {
@@ -193,6 +211,13 @@ def as_json(reports: Mapping[str, SplitReport], table: Table) -> dict[str, Any]:
             "tested": {
                 name: {"rows": report.rows, "groups": report.groups}
                 for name, report in reports.items()
+            },
+            "divergence": {
+                name: {
+                    predictor: {"auc": figures["auc"], "rmse": figures["rmse"]}
+                    for predictor, figures in report.scores.items()
+                }
+                for name, report in divergence.items()
             },
             "table": {
                 "target": table.target_name,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmpred.meta import predictors
-from llmpred.meta.predictors import OnResiduals, Predictor, Process
+from llmpred.meta.predictors import Line, OnResiduals, Predictor, Process
 from llmpred.meta.splits import fold_numbers
 from llmpred.meta.support import beyond
 from llmpred.meta.table import Table
@@ -124,22 +124,27 @@ def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
         seed: of folds, trees and the rows that a process takes.
         large: fit `LARGE_PARTS` alone, and spare time where rows abound.
     """
+    import numpy as np
+
     encoder = fit_encoder(table)
     view = encoder.view(table)
     folds = folds_of(table, seed)
     target = table.target
 
+    names = LARGE_PARTS if large else PARTS
+    if not encoder.columns or np.ptp(target) == 0:
+        # Rows of a fold may have nothing to tell apart, although all rows together do.
+        same = Line("plain", np.zeros(view("plain").shape[1]), float(target.mean()))
+        return Parts(names, (same,) * len(names), encoder)
+    rows = predictors.binned(view, folds == 0, encoder.categorical, large=large)
+
     def boosted(target: Floats) -> predictors.Boosted:
-        return predictors.fit_boosted(
-            view, target, folds == 0, encoder.categorical, seed, large=large
-        )
+        return predictors.fit_boosted(rows, target, seed)
 
     if large:
         line, held_out = predictors.fit_ridge(encoder, table, folds)
         missed = target - held_out
-        return Parts(
-            LARGE_PARTS, (boosted(target), OnResiduals(line, boosted(missed)), line), encoder
-        )
+        return Parts(names, (boosted(target), OnResiduals(line, boosted(missed)), line), encoder)
     process = predictors.fit_process(view, "both", target, seed)
     missed = target - predictors.held_out_process(process, view, folds)
     fitted = (
@@ -150,7 +155,7 @@ def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
         predictors.fit_process(view, "log", target, seed),
         predictors.fit_elastic_net(view, target, folds),
     )
-    return Parts(PARTS, fitted, encoder)
+    return Parts(names, fitted, encoder)
 
 
 def folds_of(table: Table, seed: int, folds: int = FOLDS) -> Rows:

@@ -284,37 +284,69 @@ def fit_forest(view: View, target: Floats, columns: int, seed: int) -> Forest:
     )
 
 
-def fit_boosted(
-    view: View,
-    target: Floats,
-    held: NDArray[np.bool_],
-    categorical: list[int],
-    seed: int,
-    *,
-    large: bool = False,
-) -> Boosted:
-    """Fit boosted trees; early stopping on rows held out sets their number, then all rows are used.
+@dataclass(frozen=True)
+class Binned:
+    """Training rows as LightGBM takes them: cut into bins once, for several targets.
 
-    A large table spares the second fit: a fifth more rows would change little.
+    Attributes:
+        held: bool [rows], which rows stop.
+        columns: how many there are.
+        fitted, stopping: the rows that trees are first fitted on, and those that stop.
+        whole: all rows; None where the first fit is the last one.
+    """
+
+    held: NDArray[np.bool_]
+    columns: int
+    fitted: Any
+    stopping: Any
+    whole: Any
+
+
+def binned(
+    view: View, held: NDArray[np.bool_], categorical: list[int], *, large: bool = False
+) -> Binned:
+    """Return training rows for `fit_boosted`.
 
     Args:
         view: of the training rows.
-        target: float64 [rows].
         held: bool [rows], which rows stop.
         categorical: places of text columns.
-        seed: of the draws.
-        large: take all cores and fewer, larger steps.
+        large: spare the second fit: a fifth more rows would change little.
     """
     import lightgbm
-    import numpy as np
 
     inputs = view("trees")
+
+    def data(rows: Any, reference: Any = None) -> Any:
+        return lightgbm.Dataset(
+            inputs[rows],
+            categorical_feature=categorical,
+            reference=reference,
+            params={"verbose": -1},
+        )
+
+    fitted = data(~held)
+    whole = None if large else data(slice(None))
+    return Binned(held, inputs.shape[1], fitted, data(held, fitted), whole)
+
+
+def fit_boosted(rows: Binned, target: Floats, seed: int) -> Boosted:
+    """Fit boosted trees; early stopping on rows held out sets their number, then all rows are used.
+
+    Args:
+        rows: of the training table; large ones take all cores and fewer, larger steps.
+        target: float64 [rows].
+        seed: of the draws.
+    """
+    import lightgbm
+
+    large = rows.whole is None
     settings = {
         "objective": "regression",
         "learning_rate": 0.1 if large else 0.05,
         "num_leaves": 15 if len(target) < 2000 else 63,
         "min_child_samples": 5 if len(target) < 2000 else 20,
-        "feature_fraction": _share(inputs.shape[1]),
+        "feature_fraction": _share(rows.columns),
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "seed": seed,
@@ -322,27 +354,16 @@ def fit_boosted(
         "deterministic": True,
         "verbose": -1,
     }
-
-    def data(rows: Rows, reference: Any = None) -> Any:
-        return lightgbm.Dataset(
-            inputs[rows],
-            target[rows],
-            categorical_feature=categorical,
-            reference=reference,
-            params={"verbose": -1},
-        )
-
-    fitted = data(np.flatnonzero(~held))
     trial = lightgbm.train(
         settings,
-        fitted,
+        rows.fitted.set_label(target[~rows.held]),
         LARGE_ROUNDS if large else ROUNDS,
-        valid_sets=[data(np.flatnonzero(held), fitted)],
+        valid_sets=[rows.stopping.set_label(target[rows.held])],
         callbacks=[lightgbm.early_stopping(50, verbose=False)],
     )
     if large:
         return Boosted(trial)
-    return Boosted(lightgbm.train(settings, data(np.arange(len(target))), trial.best_iteration))
+    return Boosted(lightgbm.train(settings, rows.whole.set_label(target), trial.best_iteration))
 
 
 def _share(columns: int) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpred.errors import DataError, Problem, nearest
+from llmpred.meta.oddities import alike, joined, leaks, row_hashes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 MIN_ROWS = 20
-LEAK = 0.995  # rank correlation with the target from which on a column is suspected of being it
-LEAK_ROWS = 50_000  # of so many rows at most it is computed
+STATUS, DIVERGED = "status", "diverged"  # the column that says how a run ended, and its word
 SEEDS = ("seed", "random_seed", "random_state")  # a name of a draw, not a quantity
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
@@ -190,15 +190,21 @@ def make_table(
 
     ignored = _named(source.column_names, target, group, ignore, log, where)
     outcome = _target(source[target], target, where)
-    rows = np.flatnonzero(~np.isnan(outcome))
+    known = ~np.isnan(outcome)
     warnings = []
-    if len(rows) < len(outcome):
-        warnings.append(f"{len(outcome) - len(rows)} rows have no `{target}` and are left out.")
+    if not known.all():
+        warnings.append(f"{(~known).sum()} rows have no `{target}` and are left out.")
+    status = [n for n in status_columns(source) if n not in {target, *group, *ignored}]
+    ended = diverged(source, status)
+    if (ended & known).any():
+        law = f"{(ended & known).sum()} runs diverged and are left out: what they scored is chance."
+        warnings.append(law)
+    rows = np.flatnonzero(known & ~ended)
     outcome = outcome[rows]
     _check_target(outcome, target, where)
     kept = source.take(rows)
     labels = _labels(kept, group)
-    left_out = {target, *ignored, *(group if len(group) == 1 else ())}
+    left_out = {target, *ignored, *status, *(group if len(group) == 1 else ())}
     used = [name for name in kept.column_names if name not in left_out]
     seeds = {name for name in used if name.rpartition(".")[2].lower() in SEEDS}
     features, odd = _features(kept, [name for name in used if name not in seeds])
@@ -214,17 +220,17 @@ def make_table(
     _check_log(features, log, where)
     names, groups = np.unique(labels, return_inverse=True)
     drawn = {name: cells(kept[name]) for name in sorted(seeds)}
-    repeats = _alike(row_hashes(features.values(), len(outcome)))
+    repeats = alike(row_hashes(features.values(), len(outcome)))
     whole = [*features.values(), *(v for v in drawn.values() if v is not None), outcome]
-    twins = _alike(row_hashes(whole, len(outcome)))
-    groups = _joined(groups.astype(np.int64), twins)
+    twins = alike(row_hashes(whole, len(outcome)))
+    groups = joined(groups.astype(np.int64), twins)
     shared = len(twins) - len(np.unique(twins))
     if shared:
         warnings.append(
             f"{shared} rows are duplicates of others in features and target; each shares the group "
             "of its twin. A random split may still tear them apart."
         )
-    warnings += _leaks(features, outcome, target)
+    warnings += leaks(features, outcome, target)
     made = Table(
         features,
         outcome,
@@ -238,6 +244,21 @@ def make_table(
         tuple(warnings),
     )
     return made, rows.astype(np.int64)
+
+
+def status_columns(source: pa.Table) -> list[str]:
+    """Return the columns that say how a run ended, which no prediction can rest on."""
+    return [n for n in source.column_names if n.rpartition(".")[2].lower() == STATUS]
+
+
+def diverged(source: pa.Table, status: Iterable[str]) -> NDArray[np.bool_]:
+    """Return bool [rows], whether one of these columns says `diverged`."""
+    import numpy as np
+
+    found = np.zeros(source.num_rows, dtype=bool)
+    for name in status:
+        found |= np.array([str(v).lower() == DIVERGED for v in source[name].to_pylist()], bool)
+    return found
 
 
 def _named(
@@ -422,78 +443,3 @@ def _check_log(features: Mapping[str, NDArray[Any]], log: Sequence[str], where: 
             problems.append(Problem(law, where))
     if problems:
         raise DataError(problems)
-
-
-# --- duplicates and leaks ----------------------------------------------------------------------
-
-
-def row_hashes(columns: Iterable[NDArray[Any]], rows: int) -> NDArray[Any]:
-    """Return a 64-bit hash a row; missing cells are alike."""
-    import numpy as np
-
-    mixed = np.zeros(rows, dtype=np.uint64)
-    for values in columns:
-        if is_number(values):
-            numbers = np.where(np.isnan(values), np.nan, values + 0.0)  # one NaN, one zero
-        else:
-            known = np.asarray(["" if v is None else v for v in values])
-            numbers = np.unique(known, return_inverse=True)[1].astype(np.float64)
-        bits = np.ascontiguousarray(numbers).view(np.uint64)
-        # The finaliser of splitmix64 (Steele et al., 2014), over what came before.
-        mixed = (mixed ^ bits) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return mixed
-
-
-def _alike(hashes: NDArray[Any]) -> Rows:
-    """Return for each row the first row with the same hash."""
-    import numpy as np
-
-    _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
-    return first[place].astype(np.int64)
-
-
-def _joined(groups: Rows, twins: Rows) -> Rows:
-    """Return the groups, those that share a row joined under the lowest of their numbers."""
-    import numpy as np
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    size = int(groups.max()) + 1
-    links = coo_array((np.ones(len(groups)), (groups, groups[twins])), shape=(size, size))
-    count, component = connected_components(links, directed=False)
-    lowest = np.full(count, size, dtype=np.int64)
-    np.minimum.at(lowest, component, np.arange(size))
-    joined: Rows = lowest[component][groups]
-    return joined
-
-
-def _leaks(features: Mapping[str, NDArray[Any]], outcome: Floats, target: str) -> list[str]:
-    """Return a warning for each column that ranks the rows as the target does."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    rows = np.arange(len(outcome))
-    if len(rows) > LEAK_ROWS:
-        rows = np.random.default_rng(0).choice(rows, LEAK_ROWS, replace=False)
-    ranks = rankdata(outcome[rows])
-    warnings = []
-    for name, values in features.items():
-        if not is_number(values):
-            continue
-        known = ~np.isnan(values[rows])
-        column = values[rows][known]
-        if known.sum() < MIN_ROWS or len(np.unique(column)) < 10:
-            continue
-        other = ranks[known]
-        if np.ptp(other) == 0:
-            continue
-        correlation = abs(float(np.corrcoef(rankdata(column), other)[0, 1]))
-        if correlation >= LEAK:
-            warnings.append(
-                f"`{name}` ranks the rows as `{target}` does (Spearman {correlation:.4f}): if it "
-                f"is known only after a run, --ignore it, else every figure is too good."
-            )
-    return warnings

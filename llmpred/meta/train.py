@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from llmpred.meta.model import MetaModel
+
 FOLDS = 5
+HELD_OUT = 0.1  # of a large table, and its warning says a tenth
+TESTED = 10_000  # so many of those rows at most are predicted
 EXPLAINED = 60  # training rows whose Shapley values are taken
 KINDS = ("random", "group")
 LIBRARIES = ("lightgbm", "numpy", "safetensors", "scikit-learn", "scipy", "shap")
@@ -60,8 +64,8 @@ def train(
 ) -> Training:
     """Return the model of all rows, and the figures of models of `folds` - 1 parts in `folds`.
 
-    Above `model.LARGE` rows the figures come from a single split with a fifth of the rows, or
-    groups, held out.
+    Above `model.LARGE` rows a tenth of the rows, or groups, is left out of the model and measures
+    it: a further fit would cost as much again.
 
     Args:
         table: all rows.
@@ -75,19 +79,20 @@ def train(
     """
     import numpy as np
 
-    made = model.fit(table, seed)
-    reports = {}
-    for kind in kinds or [KINDS[table.grouped]]:
-        held = table.groups if kind == "group" else table.twins
-        large = len(table) > model.LARGE
-        splits = group_splits(held, 1 / folds, 1) if large else group_folds(held, folds, 1)
-        reports[kind] = benchmark(
-            table,
-            splits,
-            inner=held,
-            clusters=table.groups if table.grouped else table.twins,
-            progress=lambda done, kind=kind: progress(f"{kind}: {done}"),  # type: ignore[misc]
-        )
+    kinds = kinds or [KINDS[table.grouped]]
+    if len(table) > model.LARGE:
+        made, reports = _large(table, kinds, seed, progress)
+    else:
+        made, reports = model.fit(table, seed), {}
+        for kind in kinds:
+            held = table.groups if kind == "group" else table.twins
+            reports[kind] = benchmark(
+                table,
+                group_folds(held, folds, 1),
+                inner=held,
+                clusters=table.groups if table.grouped else table.twins,
+                progress=lambda done, kind=kind: progress(f"{kind}: {done}"),  # type: ignore[misc]
+            )
     cost = None if seconds is None else fit_cost(table, seconds, seed)
     progress("Shapley values")
     kept = trained(made, table, {}, group=tuple(group), seed=seed)
@@ -115,3 +120,26 @@ def train(
         "warnings": list(dict.fromkeys([*table.warnings, *made.warnings])),
     }
     return Training(replace(kept, about=about, cost=cost), reports, explained, found, importances)
+
+
+def _large(
+    table: Table, kinds: Sequence[str], seed: int, progress: Callable[[str], object]
+) -> tuple[MetaModel, dict[str, SplitReport]]:
+    """Return the model of the first kind's training part, and what was measured with the rest."""
+    models, reports = [], {}
+    for kind in kinds:
+        held = table.groups if kind == "group" else table.twins
+        (split,) = group_splits(held, HELD_OUT, 1)
+        fitted = model.fit(table.grouped_by(held).take(split.train), seed)
+        progress(f"{kind}: measured")
+        reports[kind] = benchmark(
+            table,
+            [replace(split, test=split.test[:: -(-len(split.test) // TESTED)])],
+            inner=held,
+            clusters=table.groups if table.grouped else table.twins,
+            fit=lambda *_, fitted=fitted: fitted,
+        )
+        models.append(fitted)
+    unit = "groups" if kinds[0] == "group" else "rows"
+    told = f"A tenth of the {unit} was not fitted on, and measures the model."
+    return replace(models[0], warnings=(*models[0].warnings, told)), reports

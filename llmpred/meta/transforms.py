@@ -143,7 +143,7 @@ class Encoder:
                     made.append(led)
             if column.missing:
                 made.append(unknown.astype(float))
-        return np.column_stack(made)
+        return np.column_stack(made) if made else np.empty((len(table), 0))
 
 
 @dataclass(frozen=True)

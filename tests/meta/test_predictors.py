@@ -58,9 +58,18 @@ def test_a_line_from_blocks_is_the_line_of_all_rows(monkeypatch: pytest.MonkeyPa
 def test_trees_on_residuals_add_to_their_base():
     inputs, target = rows()
     line = predictors.fit_elastic_net(seen(inputs), target, np.arange(80) % 4)
-    held = np.arange(80) % 5 == 0
-    trees = predictors.fit_boosted(seen(inputs), np.sin(inputs[:, 3]), held, [], seed=0)
+    binned = predictors.binned(seen(inputs), np.arange(80) % 5 == 0, [])
+    trees = predictors.fit_boosted(binned, np.sin(inputs[:, 3]), seed=0)
     both = predictors.OnResiduals(line, trees)
     view = seen(inputs)
     np.testing.assert_allclose(both(view), line(view) + trees(view))
     assert np.corrcoef(trees(view), np.sin(inputs[:, 3]))[0, 1] > 0.8
+
+
+def test_rows_cut_into_bins_serve_any_target():
+    inputs, target = rows()
+    held, view = np.arange(80) % 5 == 0, seen(inputs)
+    shared = predictors.binned(view, held, [])
+    first = predictors.fit_boosted(shared, target, seed=0)(view)
+    predictors.fit_boosted(shared, -target, seed=0)
+    np.testing.assert_array_equal(predictors.fit_boosted(shared, target, seed=0)(view), first)
