@@ -228,13 +228,14 @@ def _kinds(
 def _read(table: str, storage: str, columns: dict[str, list[str]]) -> tuple[pa.Table, str]:
     """Return the rows, and where they came from."""
     from llmpred.meta.table import read
-    from llmpred.predict.history import training_rows
+    from llmpred.predict.history import NAMES, training_rows
 
     if table != LEDGER:
         return read([table]), table
     columns["group"] = columns["group"] or ["dataset"]
+    columns["ignore"] += NAMES
     ledger = open_ledger(storage)
-    return training_rows(ledger), f"ledger {ledger.storage.root}"
+    return training_rows(ledger, names=True), f"ledger {ledger.storage.root}"
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,9 @@ def _by_column(
 
     _, labels = np.unique([str(value) for value in column.to_pylist()], return_inverse=True)
     labels = labels.astype(np.int64)
+    if not labels.any():
+        law = f"`--split {name}` needs at least 2 values of it, but all rows have one"
+        raise DataError(Problem(law, fix="Leave it out, or collect runs of another."))
     cut = group_folds(labels, folds or VALUES, seeds)
     # A text never seen tells nothing, yet would explain much among those seen; a number may be a
     # trend's.

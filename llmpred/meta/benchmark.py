@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from llmpred.errors import DataError, Problem
 from llmpred.meta import metrics, model
 from llmpred.meta.baselines import Baseline, baselines
+from llmpred.meta.parts import LEAST
 from llmpred.meta.splits import Split
 from llmpred.meta.table import Table
 
@@ -84,6 +86,9 @@ def benchmark(
         lower_is_better: the best outcome is the lowest.
         fit: what gives the meta-model of training rows and a seed.
         progress: told after each fit how many are done.
+
+    Raises:
+        DataError: if a split leaves fewer than `LEAST` rows to fit on.
     """
     import numpy as np
 
@@ -91,6 +96,10 @@ def benchmark(
     weights: list[dict[str, float]] = []
     warnings: dict[str, None] = {}
     rivals = baselines(table)
+    least = min(len(split.train) for split in splits)
+    if least < LEAST:
+        law = f"a split must leave at least {LEAST} rows to fit on, but one leaves {least}"
+        raise DataError(Problem(law, fix="Collect more runs, or take another --split."))
     inside = table.grouped_by(inner)
     for done, split in enumerate(splits, 1):
         train, test = inside.take(split.train), inside.take(split.test)

@@ -37,6 +37,7 @@ LARGE_PARTS = ("lightgbm", "lightgbm_on_residuals", "linear")
 FLAT = ("lightgbm", "extra_trees")  # beyond the rows seen they say what they say at the border
 DOUBTING = "gaussian_process"  # the part that tells how much it doubts
 FOLDS = 5
+LEAST = 10  # from fewer rows nothing is learnt but their mean
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def fit_parts(table: Table, seed: int, *, large: bool = False) -> Parts:
     target = table.target
 
     names = LARGE_PARTS if large else PARTS
-    if not encoder.columns or np.ptp(target) == 0:
-        # Rows of a fold may have nothing to tell apart, although all rows together do.
+    if len(table) < LEAST or not encoder.columns or np.ptp(target) == 0:
+        # What folds leave may be next to nothing, or alike, although all rows together are neither.
         same = Line("plain", np.zeros(view("plain").shape[1]), float(target.mean()))
         return Parts(names, (same,) * len(names), encoder)
     rows = predictors.binned(view, folds == 0, encoder.categorical, large=large)

@@ -29,13 +29,16 @@ def by_tier(table: Table, tier_of: Mapping[str, str]) -> dict[str, Baseline]:
     """Return the rough model, of core features, and the one of core and strong features.
 
     Args:
-        table: what is predicted from; variants that would have all its features are left out.
+        table: what is predicted from; variants with all its features, or with those
+            of a smaller one, are left out.
         tier_of: feature -> one of `TIERS`; features that are not named belong to every variant.
     """
     found: dict[str, Baseline] = {}
+    before = 0
     for i in range(1, len(TIERS)):
         kept = [n for n in table.features if tier_of.get(n, TIERS[0]) in TIERS[:i]]
-        if 0 < len(kept) < len(table.features):
+        if before < len(kept) < len(table.features):
+            before = len(kept)
             found["llmpred_" + "_".join(TIERS[:i])] = selected(lambda *_, kept=kept: kept)
     return found
 

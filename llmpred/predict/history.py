@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SECONDS = "seconds"
-TOLD = ("key", "family", "status")  # names of a run and how it ended: nothing to predict from
+NAMES = ("key", "family")  # of a run: nothing to predict from
 
 
-def training_rows(ledger: Ledger, *, seconds: bool = False) -> pa.Table:
-    """Return a row for each run that trained: dataset, base, task, seed, features, `accuracy_r`.
+def training_rows(ledger: Ledger, *, seconds: bool = False, names: bool = False) -> pa.Table:
+    """Return a row for each run that trained: dataset, base, task, seed, features, `status`, score.
 
     Args:
         ledger: the runs. Features that were never measured of a run are null.
         seconds: also the column `seconds`, which is known only after a run.
+        names: also the columns `key` and `family`.
 
     Raises:
         DataError: if no run has trained.
@@ -29,7 +30,7 @@ def training_rows(ledger: Ledger, *, seconds: bool = False) -> pa.Table:
     if not table.num_rows:
         law = "the ledger must hold runs that trained, but has none"
         raise DataError(Problem(law, ledger.storage.root, "Run `llmpred collect SPACE` first."))
-    return table.drop_columns([*TOLD, *([] if seconds else [SECONDS])])
+    return table.drop_columns([*([] if names else NAMES), *([] if seconds else [SECONDS])])
 
 
 def run_row(ledger: Ledger, key: str) -> pa.Table:

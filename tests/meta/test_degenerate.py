@@ -114,3 +114,26 @@ def test_folds_without_anything_to_tell_apart_are_fitted_all_the_same():
     found = model.fit(alone).predict(made.take(np.flatnonzero(group == 1)))
     np.testing.assert_allclose(found.mean, 0.0)
     assert np.isfinite(found.lower).all()
+
+
+def test_folds_that_leave_next_to_nothing_are_fitted_all_the_same():
+    sizes = [25, 2, 2]  # without the large group and another, two rows are left
+    rows = {name: np.tile(values, 2)[: sum(sizes)] for name, values in sound().items()}
+    rows["dataset"] = np.repeat(["a", "b", "c"], sizes)
+    found = model.fit(table := make_table(pa.table(rows), "score", group=["dataset"])[0])
+    assert np.isfinite(found.predict(table).mean).all()
+
+
+def test_a_split_must_leave_rows_to_fit_on(llmpred: Run, tmp_path: Path):
+    rows = {**sound(), "base": ["big"] * 25 + ["small"] * 5}
+    runs = write(tmp_path / "runs.csv", rows)
+    ran = llmpred("meta", "benchmark", "--table", runs, "--target", "score", "--split", "base")
+    assert ran.code == 2
+    assert "at least 10 rows to fit on, but one leaves 5" in " ".join(ran.err.split())
+
+
+def test_a_column_of_one_value_is_no_split(llmpred: Run, tmp_path: Path):
+    runs = write(tmp_path / "runs.csv", {**sound(), "base": ["big"] * 30})
+    ran = llmpred("meta", "benchmark", "--table", runs, "--target", "score", "--split", "base")
+    assert ran.code == 2
+    assert "needs at least 2 values" in " ".join(ran.err.split())

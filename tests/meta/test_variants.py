@@ -32,6 +32,8 @@ def test_tiers_add_up_and_what_has_none_is_always_there(runs: Table):
     assert list(found) == ["llmpred_core", "llmpred_core_strong"]
     nothing_further = {**TIER_OF, "dust": "strong"}
     assert list(variants.by_tier(runs, nothing_further)) == ["llmpred_core"]
+    nothing_strong = {**TIER_OF, "fine": "further"}
+    assert list(variants.by_tier(runs, nothing_strong)) == ["llmpred_core"]
     train, test = parts(runs.take(np.flatnonzero(runs.features["task"] == "qa")))
     for name in found:
         seen.append([float(rmse(test.target, found[name](train, test, 0)))])
