@@ -113,6 +113,12 @@ class Asked:
     def warnings(self) -> list[str]:
         """Return what to be careful about."""
         found = list(self.candidates.warnings)
+        unknown = self.forecast.unknown
+        if unknown:
+            found.append(
+                f"unknown of all candidates, though not of the training rows: {few(unknown)}."
+                + (" Run the zero-shot runs first." if "zero_shot_score" in unknown else "")
+            )
         count = sum(bool(columns) for columns in self.forecast.outside)
         if count:
             found.append(
@@ -257,7 +263,7 @@ def show(
                 _interval(row["lower"], row["upper"]),
                 "–" if row["seconds"] is None else duration(row["seconds"]),
                 *(row[name] for name in extra),
-                _few(row["outside"]),
+                few(row["outside"]),
             ]
             for row in rows[:SHOWN]
         ],
@@ -286,7 +292,8 @@ def _interval(low: float | None, high: float | None) -> str:
     return " to ".join(ends)
 
 
-def _few(columns: Sequence[str]) -> str:
+def few(columns: Sequence[str]) -> str:
+    """Return the first names of many."""
     more = f" and {len(columns) - FEATURES_SHOWN} more" if len(columns) > FEATURES_SHOWN else ""
     return ", ".join(columns[:FEATURES_SHOWN]) + more
 

@@ -72,6 +72,8 @@ def plot_values(found: Shapley, rows: Table, target: str, path: Path) -> None:
             place + draw.uniform(-0.3, 0.3, len(cells)),
             c=ranks,
             cmap="coolwarm",
+            vmin=0,
+            vmax=1,
             s=9,
             linewidths=0,
         )

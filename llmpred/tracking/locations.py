@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,13 @@ def settle_environment() -> None:
     """Put the settings that the user left open into this process's environment."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def quieten() -> None:
+    """Keep MLflow's talk about its own steps off the screen, unless the user asked for it."""
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def local_folder(storage_root: str | Path) -> Path:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from llmpred.errors import LlmpredError
 from llmpred.meta.trained import Trained
 from llmpred.tracking.entries import redact
-from llmpred.tracking.locations import artifact_folder, default_uri, settle_environment
+from llmpred.tracking.locations import (
+    artifact_folder,
+    default_uri,
+    quieten,
+    settle_environment,
+)
 from llmpred.tracking.pyfunc import LEVEL, ServedModel
 
 if TYPE_CHECKING:
@@ -60,6 +65,7 @@ def log_model(
         UnloggedError: whatever MLflow says.
     """
     settle_environment()
+    quieten()
     import mlflow
 
     at = uri or default_uri(storage_root)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import textwrap
 import threading
 import time
@@ -21,6 +19,7 @@ from llmpred.tracking.locations import (
     artifact_folder,
     default_uri,
     local_folder,
+    quieten,
     settle_environment,
 )
 
@@ -236,9 +235,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-            for noisy in ("mlflow", "alembic"):
-                logging.getLogger(noisy).setLevel(logging.WARNING)
+        quieten()
         self._client = MlflowClient(self.uri)
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is not None:
