@@ -25,7 +25,7 @@ datasets:
     recipe: [{label_noise: {share: 0.4}}]
 bases: [proxy]
 methods: [{adapter: {r: {choice: [4, 8]}, alpha: 8}}]
-optim: {lr: {loguniform: [1e-4, 1e-2]}, max_steps: {choice: [2, 6]}, batch_size: 8}
+optim: {lr: {loguniform: [1e-3, 8e-3]}, max_steps: {choice: [8, 40]}, batch_size: 8}
 evaluation:
   limit: 40
   data: {source: "synthetic:sentiment", options: {n: 40, part: test, length: short}}
