@@ -8,7 +8,7 @@
     seeds: [0, 1]            # of the runs; each draw runs with each
     zero_shot: true          # also score each untouched base, where the head needs no training
     task: {name: sentiment}
-    datasets:                # DatasetSpec; `task`, `method`, `evaluation` here are its own
+    datasets:                # DatasetSpec; what it says of the parts below is its own
       - {name: sst2, source: sst2_train.tsv, recipe: [{subsample: {n: 300}}]}
     bases: [smollm2-135m, {name: Qwen/Qwen2.5-7B-Instruct-1M, quantization: nf4}]
     methods: [{head: label_scoring, adapter: {kind: lora, r: {choice: [4, 8]}}}]
@@ -70,7 +70,7 @@ from llmpred.spec.yaml import read_yaml
 
 MAX_RUNS = 100_000
 _SINGLE = ("task", "optim", "evaluation", "execution")
-_OWN = {"task", "method", "evaluation"}  # what a dataset may change for itself
+_OWN = {"task", "method", "optim", "evaluation"}  # what a dataset may change for itself
 
 
 class SearchSpec(Frozen):
@@ -396,7 +396,7 @@ def _combination(space: Space, i: int, j: int, k: int, s: int) -> Combination:
         "dataset": {key: value for key, value in dataset.items() if key not in _OWN},
         "base": base,
         "method": method,
-        "optim": parts["optim"],
+        "optim": _own(parts["optim"], dataset.get("optim")),
         "evaluation": _own(parts["evaluation"], dataset.get("evaluation")),
         "seed": space.seeds[s],
         "execution": parts["execution"],
@@ -412,11 +412,12 @@ def _combination(space: Space, i: int, j: int, k: int, s: int) -> Combination:
 
 
 def _own(common: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a part with the changes of one dataset: whole keys, `data` or `holdout` exclusive."""
+    """Return a part with a dataset's own keys; one of an exclusive pair replaces the other."""
     merged = {**common, **(own or {})}
-    for key, other in (("data", "holdout"), ("holdout", "data")):
-        if own and key in own and other not in own:
-            merged.pop(other, None)
+    for pair in (("data", "holdout"), ("epochs", "max_steps")):
+        for key, other in (pair, pair[::-1]):
+            if own and key in own and other not in own:
+                merged.pop(other, None)
     return merged
 
 

@@ -266,6 +266,17 @@ def test_a_dataset_may_change_the_method(write) -> None:
         expand(load_space(write(), [labels, wrong]))
 
 
+def test_a_dataset_may_change_its_steps(write) -> None:
+    own = "{source: b, optim: {max_steps: 7}}, {source: c, optim: {epochs: 2}}"
+    change = f"datasets=[{{source: a}}, {own}]"
+    runs = trained(expand(load_space(write(), [change, "optim.max_steps=20"])))
+    assert {(r.dataset.source, r.optim.max_steps, r.optim.epochs) for r in runs} == {
+        ("a", 20, None),
+        ("b", 7, None),
+        ("c", None, 2),
+    }
+
+
 def test_a_dataset_may_change_task_and_evaluation(write) -> None:
     change = "datasets=[{source: a}, {source: b, task: {language: zh}, evaluation: {holdout: 0.1}}]"
     runs = trained(expand(load_space(write(), [change])))
