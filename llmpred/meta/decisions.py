@@ -41,28 +41,26 @@ class Quantiles:
     values: Floats
 
 
-def quantiles(predictions: Sequence[Prediction], low: float, high: float) -> Quantiles:
+def quantiles(predictions: Sequence[Prediction]) -> Quantiles:
     """Return the distributions that intervals at `LEVELS` stand for.
+
+    Levels that the calibration is too small for, whose ends are infinite, are left out.
 
     Args:
         predictions: `MetaModel.intervals` at `LEVELS`.
-        low: what takes the place of a lower end that the calibration is too small to know.
-        high: the same of an upper end.
     """
     import numpy as np
 
-    levels = np.array(LEVELS)
+    known = [
+        (level, each)
+        for level, each in zip(LEVELS, predictions, strict=True)
+        if np.isfinite(each.lower).all() and np.isfinite(each.upper).all()
+    ]
+    levels = np.array([level for level, _ in known])
     shares = np.concatenate([(1 - levels[::-1]) / 2, [0.5], (1 + levels) / 2])
-    values = np.column_stack(
-        [
-            *(each.lower for each in reversed(predictions)),
-            predictions[0].mean,
-            *(each.upper for each in predictions),
-        ]
-    )
-    middle = predictions[0].mean[:, None]
-    values = np.where(np.isneginf(values), np.minimum(low, middle), values)
-    values = np.where(np.isposinf(values), np.maximum(high, middle), values)
+    lower = [each.lower for _, each in reversed(known)]
+    upper = [each.upper for _, each in known]
+    values = np.column_stack([*lower, predictions[0].mean, *upper])
     return Quantiles(shares, np.maximum.accumulate(values, axis=1))
 
 

@@ -51,12 +51,9 @@ def forecast(trained: Trained, rows: pa.Table, level: float = 0.9, where: str = 
     """
     table = candidates(rows, trained.schema, where)
     found = trained.model.intervals(table, [*decisions.LEVELS, level])
-    known = trained.sample.target
-    spread = float(known.max() - known.min())
-    low, high = float(known.min()) - spread, float(known.max()) + spread
     return Forecast(
         found[-1],
-        decisions.quantiles(found[:-1], low, high),
+        decisions.quantiles(found[:-1]),
         None if trained.cost is None else trained.cost(table),
         tuple(outside(trained.model.blend.parts.encoder, table)),
         tuple(

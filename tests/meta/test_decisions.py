@@ -30,13 +30,16 @@ def test_intervals_become_distributions():
     middle = np.array([0.5, 0.6])
     levels = [Prediction(middle, middle - level, middle + level) for level in LEVELS[:-1]]
     endless = np.full(2, np.inf)
-    found = quantiles([*levels, Prediction(middle, -endless, endless)], 0.1, 0.9)
-    assert found.shares[len(LEVELS)] == 0.5
+    found = quantiles([*levels, Prediction(middle, -endless, endless)])
+    # A level that the calibration knows no end of is left out.
+    assert len(found.shares) == 2 * len(LEVELS) - 1
+    assert found.shares[len(LEVELS) - 1] == 0.5
     assert np.all(np.diff(found.shares) > 0)
-    np.testing.assert_allclose(found.values[0, len(LEVELS)], 0.5)
-    assert np.isfinite(found.values).all()
+    np.testing.assert_allclose(found.values[0, len(LEVELS) - 1], 0.5)
     assert np.all(np.diff(found.values, axis=1) >= 0)
-    np.testing.assert_allclose(found.values[0, -2], 0.5 + LEVELS[-2])
+    np.testing.assert_allclose(found.values[0, -1], 0.5 + LEVELS[-2])
+    blind = quantiles([Prediction(middle, -endless, endless)] * len(LEVELS))
+    np.testing.assert_allclose(chance(blind, 0.55), [0.25, 0.75])
 
 
 def test_chances_follow_the_quantiles_and_are_never_certain():
