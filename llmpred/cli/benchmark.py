@@ -116,6 +116,12 @@ def benchmark(
         str | None,
         typer.Option(help="Beside one model for all, one for each value of a column, as task."),
     ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine", help="Beside the whole model, one of the features that pay (slow)."
+        ),
+    ] = False,
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better", help="The target is a loss; decides the regret.")
     ] = False,
@@ -147,7 +153,7 @@ def benchmark(
     else:
         law = "a benchmark takes --table FILE, or --train FILE and --test FILE"
         raise InputError(Problem(law, fix="Give one of the two."))
-    variants = _variants(made, tiers, per)
+    variants = _variants(made, tiers, per, refine=refine)
     warn(made.warnings)
     reports = {}
     for kind, question in questions.items():
@@ -329,11 +335,12 @@ def _holdout(
 
 
 def _variants(
-    made: Table, tiers: str | None, per: str | None
+    made: Table, tiers: str | None, per: str | None, *, refine: bool
 ) -> Callable[[Table], dict[str, Baseline]]:
     """Return what gives the models to compare the whole one with, for the table of a question."""
+    from llmpred.meta.selection import pays
     from llmpred.meta.table import is_number
-    from llmpred.meta.variants import by_tier, by_value
+    from llmpred.meta.variants import by_tier, by_value, selected
 
     tier_of = _tiers(tiers, made) if tiers else {}
     if per is not None and (per not in made.features or is_number(made.features[per])):
@@ -345,6 +352,8 @@ def _variants(
         found = by_tier(table, tier_of) if tier_of else {}
         if per is not None and per in table.features:  # where its values are left out, it is not
             found |= by_value(per)
+        if refine:
+            found["llmpred_refined"] = selected(pays)
         return found
 
     return variants
