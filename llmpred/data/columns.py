@@ -127,14 +127,15 @@ def _texts(value: Any) -> list[str]:
 
 
 def _json_list(text: str) -> list[Any] | None:
-    """Return the list that a cell of a CSV file holds as JSON; None if it is plain text."""
+    """Return the texts that a cell of a CSV file holds as JSON; None if it is a text itself."""
     if not text.lstrip().startswith("["):
         return None
     try:
         value = json.loads(text)
     except ValueError:
         return None
-    return value if isinstance(value, list) else None
+    listed = isinstance(value, list) and all(_is_number(v) or isinstance(v, str) for v in value)
+    return value if listed else None  # an answer may be JSON of another shape
 
 
 def _label(value: Any) -> str:
