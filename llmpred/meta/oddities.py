@@ -26,8 +26,8 @@ def row_hashes(columns: Iterable[NDArray[Any]], rows: int) -> NDArray[Any]:
         if values.dtype.kind == "f":
             numbers = np.where(np.isnan(values), np.nan, values + 0.0)  # one NaN, one zero
         else:
-            known = np.asarray(["" if v is None else v for v in values])
-            numbers = np.unique(known, return_inverse=True)[1].astype(np.float64)
+            codes: dict[str | None, int] = {}
+            numbers = np.fromiter((codes.setdefault(v, len(codes)) for v in values), float, rows)
         bits = np.ascontiguousarray(numbers).view(np.uint64)
         # The finaliser of splitmix64 (Steele et al., 2014), over what came before.
         mixed = (mixed ^ bits) + np.uint64(0x9E3779B97F4A7C15)

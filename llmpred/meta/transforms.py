@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmpred.meta.table import Table, is_number
 
@@ -70,6 +70,13 @@ class Category:
     name: str
     levels: tuple[str, ...]
 
+    def codes(self, values: NDArray[Any]) -> Floats:
+        """Return float64 [rows], the place of each value in `levels`; NaN for all others."""
+        import numpy as np
+
+        places = {level: float(code) for code, level in enumerate(self.levels)}
+        return np.fromiter((places.get(v, np.nan) for v in values), float, len(values))
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -106,8 +113,7 @@ class Encoder:
             if isinstance(column, Number):
                 made[:, i] = values
             else:
-                codes = {level: float(code) for code, level in enumerate(column.levels)}
-                made[:, i] = [codes.get(value, np.nan) for value in values]
+                made[:, i] = column.codes(values)
         return made
 
     def dense(self, table: Table, form: Form) -> Floats:
@@ -127,8 +133,9 @@ class Encoder:
         for column in self.columns:
             values = table.features[column.name]
             if isinstance(column, Category):
-                shown = column.levels[:LEVELS]
-                made += [np.array([v == level for v in values], dtype=float) for level in shown]
+                codes = column.codes(values)
+                shown = min(len(column.levels), LEVELS)
+                made += [(codes == code).astype(float) for code in range(shown)]
                 continue
             unknown = np.isnan(values)
             known = np.where(unknown, column.median, values)
