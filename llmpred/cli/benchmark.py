@@ -17,6 +17,7 @@ from llmpred.cli.common import (
     console,
     open_ledger,
     split,
+    wait_passively,
     warn,
     write_json,
 )
@@ -135,6 +136,7 @@ def benchmark(
     from llmpred.meta.divergence import divergence
     from llmpred.meta.table import make_table
 
+    wait_passively()
     check_out(json)
     columns = {"group": split(group), "ignore": split(ignore), "log": split(log)}
     ended: dict[str, Question] = {}

@@ -18,6 +18,7 @@ from llmpred.cli.common import (
     open_ledger,
     print_json,
     split,
+    wait_passively,
     warn,
 )
 from llmpred.cli.common import table as show_table
@@ -84,6 +85,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train the meta-model on finished runs, measure it on folds, keep it and log it to MLflow."""
+    wait_passively()
     from llmpred.ledger.storage import safe_name
     from llmpred.meta.table import make_table
     from llmpred.meta.train import train as fit
