@@ -6,7 +6,8 @@ Every figure comes from `llmpred meta benchmark`, run as a user would:
 
 - 300 runs of Qwen2.5-7B on MMLU, random splits (qwen7b_mmlu_runs.csv, TuneAhead's public sample);
 - data mixtures of 1 M parameter models, fitted on one file and tested on the other, for the loss on
-  Pile-CC (also random splits of the first) and, with `--all-losses`, the mean over all 13 (pile_mixture_1m_*.csv, RegMix);
+  Pile-CC (also random splits of the first) and, with `--all-losses`, the mean over all 13
+  (pile_mixture_1m_*.csv, RegMix);
 - LoRA on BERT by number of examples and rank: all folds of cells, and from at most 1,000 examples
   to more (lora_rank_bert.csv).
 
