@@ -500,6 +500,7 @@ def test_bad_input_to_a_job(job: Path, tmp_path: Path):
     options = {
         "collect_ground_truth": ["--space", "no.yaml", "--storage", "store"],
         "extract_meta_features": ["no.yaml", "--storage", "store"],
+        "train_meta_model": ["--table", "no.csv", "--storage", "store"],
         "pretrain_proxy": ["--corpora", "no.yaml", "--tokens", "1", "--out", "made"],
     }
     done = subprocess.run(
@@ -511,7 +512,8 @@ def test_bad_input_to_a_job(job: Path, tmp_path: Path):
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert_one_screen(done.stderr, ("no.yaml",))
+    missing = next(option for option in options[job.stem] if option.startswith("no."))
+    assert_one_screen(done.stderr, (missing,))
 
 
 # --- storages that cannot be written -----------------------------------------------------------
