@@ -46,7 +46,7 @@ def test_a_ledger_becomes_advice(llmpred: Run, tmp_path: Path):
 
     told("collect", "--space", space, "--max-concurrent", 1, "--no-tracking")
     told("features", space, "--measure", "text,tokens", "--max-concurrent", 1)
-    trained = told("meta", "train", "--folds", 2, "--no-tracking")
+    trained = told("meta", "train", "--folds", 3, "--no-tracking")
     assert trained["rows"] == 24
     assert trained["group"] == ["dataset"]
     assert {"lr", "steps", "zero_shot_score"} & set(trained["shapley"]["importance"])
