@@ -22,7 +22,7 @@ from llmpred.cli.common import (
     write_json,
 )
 from llmpred.cli.common import table as show_table
-from llmpred.cli.meta import show_report
+from llmpred.cli.meta import LEDGER, Ignore, Log, Names, show_report
 from llmpred.errors import DataError, InputError, Problem, nearest
 
 if TYPE_CHECKING:
@@ -37,14 +37,11 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-LEDGER = "ledger"  # as --table: the runs of the storage
 KINDS = ("random", "group")  # of --split; any other word is a column
 OWN = "features"  # as --tiers: the priorities of llmpred's own meta-features
 SEEDS = 20
 VALUES = 20  # so many values of a column are left out one by one; more are dealt into as many folds
 FEW = 4  # with fewer values, inner folds cannot leave one out as the outer ones do
-
-Names = list[str] | None
 
 
 @dataclass(frozen=True)
@@ -83,12 +80,8 @@ def benchmark(
             "ledger: dataset."
         ),
     ] = None,
-    ignore: Annotated[
-        Names, typer.Option(help="Columns to leave out; * and ? stand for any text and letter.")
-    ] = None,
-    log: Annotated[
-        Names, typer.Option(help="Number columns to take as logarithms, beside the obvious.")
-    ] = None,
+    ignore: Ignore = None,
+    log: Log = None,
     splits: Annotated[
         Names,
         typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Predict scores from finished runs.", no_args_is_help=True)
 
 SHOWN = ("rmse", "mae", "within_1pp", "within_3pp", "r2", "spearman", "coverage_90", "width_90")
+LEDGER = "ledger"  # as --table: the runs of the storage
+
+Names = list[str] | None
+Ignore = Annotated[
+    Names, typer.Option(help="Columns to leave out; * and ? stand for any text and letter.")
+]
+Log = Annotated[
+    Names, typer.Option(help="Number columns to take as logarithms, beside the obvious.")
+]
 
 
 @app.callback()

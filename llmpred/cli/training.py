@@ -22,7 +22,7 @@ from llmpred.cli.common import (
     warn,
 )
 from llmpred.cli.common import table as show_table
-from llmpred.cli.meta import show_report
+from llmpred.cli.meta import LEDGER, Ignore, Log, Names, show_report
 from llmpred.errors import InputError, Problem, nearest
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 SECONDS = "seconds"  # of a run of the ledger, its column
 SHOWN = 10  # columns
-LEDGER = "ledger"  # as --table: the runs of the storage
-
-Names = list[str] | None
 
 
 def train(
@@ -53,12 +50,8 @@ def train(
         Names,
         typer.Option(help="Columns that name a row's group; of the ledger: dataset."),
     ] = None,
-    ignore: Annotated[
-        Names, typer.Option(help="Columns to leave out; * and ? stand for any text and letter.")
-    ] = None,
-    log: Annotated[
-        Names, typer.Option(help="Number columns to take as logarithms, beside the obvious.")
-    ] = None,
+    ignore: Ignore = None,
+    log: Log = None,
     cost: Annotated[
         str | None,
         typer.Option(help="Column of seconds, to learn what runs take; of the ledger: seconds."),
