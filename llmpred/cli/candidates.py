@@ -283,7 +283,7 @@ def end(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> None:
         line(f"{asked.candidates.paid} more runs are in the ledger already")
     factor = asked.trained.about.get("cost_factor")
     if factor and rows:
-        line(f"times are right within a factor of {factor:.2g} in half of all runs")
+        line(f"times are right within a factor of {factor:.2f} in half of all runs")
     warn(asked.warnings())
 
 

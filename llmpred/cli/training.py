@@ -125,7 +125,9 @@ def train(
     seen = set(made.warnings)
     warn(w for w in training.trained.about["benchmark"]["warnings"] if w not in seen)
     _show_importance(training)
-    line(f"model of all {len(made)} rows: {place}; plots in {place}/plots")
+    fitted = training.trained.about["fitted_rows"]
+    of = f"all {fitted}" if fitted == len(made) else f"{fitted} of {len(made)}"
+    line(f"model of {of} rows: {place}; plots in {place}/plots")
     if logged:
         line(f"in MLflow: {logged['uri']}")
 

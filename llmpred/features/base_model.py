@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +42,7 @@ def base_facts(located: Located, zero_shot: float | None = None) -> BaseFacts:
         zero_shot: `accuracy_r` of the run under the spec's zero-shot key; None if it was not paid
             for, or if there is no such run.
     """
-    from transformers import AutoConfig
-
-    # transformers knows what each family calls its width and layers.
-    given = dict(located.config)
-    config = AutoConfig.for_model(given.pop("model_type"), **given).get_text_config()
+    config = _text_config(json.dumps(located.config))
 
     def size(name: str) -> int | None:
         value = getattr(config, name, None)
@@ -61,6 +59,15 @@ def base_facts(located: Located, zero_shot: float | None = None) -> BaseFacts:
         kv_heads=size("num_key_value_heads") or heads,
         zero_shot=zero_shot,
     )
+
+
+@functools.lru_cache(maxsize=64)  # a ledger's runs share few bases, and each takes milliseconds
+def _text_config(config: str) -> Any:
+    """Return the config of the language model, which knows what its family calls its width."""
+    from transformers import AutoConfig
+
+    given = json.loads(config)
+    return AutoConfig.for_model(given.pop("model_type"), **given).get_text_config()
 
 
 def _known(name: str) -> Callable[[BaseFacts], float]:

@@ -81,9 +81,9 @@ def train(
 
     kinds = kinds or [KINDS[table.grouped]]
     if len(table) > model.LARGE:
-        made, reports = _large(table, kinds, seed, progress)
+        made, fitted, reports = _large(table, kinds, seed, progress)
     else:
-        made, reports = model.fit(table, seed), {}
+        made, fitted, reports = model.fit(table, seed), len(table), {}
         for kind in kinds:
             held = table.groups if kind == "group" else table.twins
             reports[kind] = benchmark(
@@ -105,6 +105,7 @@ def train(
         "target": table.target_name,
         "group": list(group),
         "rows": len(table),
+        "fitted_rows": fitted,
         "groups": len(set(table.groups.tolist())) if table.grouped else None,
         "table_sha256": table_hash(table),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -124,9 +125,9 @@ def train(
 
 def _large(
     table: Table, kinds: Sequence[str], seed: int, progress: Callable[[str], object]
-) -> tuple[MetaModel, dict[str, SplitReport]]:
-    """Return the model of the first kind's training part, and what was measured with the rest."""
-    models, reports = [], {}
+) -> tuple[MetaModel, int, dict[str, SplitReport]]:
+    """Return the model of the first kind's training part, its rows, and what the rest measured."""
+    models, counts, reports = [], [], {}
     for kind in kinds:
         held = table.groups if kind == "group" else table.twins
         (split,) = group_splits(held, HELD_OUT, 1)
@@ -140,6 +141,7 @@ def _large(
             fit=lambda *_, fitted=fitted: fitted,
         )
         models.append(fitted)
+        counts.append(len(split.train))
     unit = "groups" if kinds[0] == "group" else "rows"
     told = f"A tenth of the {unit} was not fitted on, and measures the model."
-    return replace(models[0], warnings=(*models[0].warnings, told)), reports
+    return replace(models[0], warnings=(*models[0].warnings, told)), counts[0], reports
