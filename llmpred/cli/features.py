@@ -83,6 +83,9 @@ def features(
     ledger.storage.check_writable()
     of_file = not is_space(source)
     if of_file:
+        if measure and "probe" in names:
+            law = "a probe is a run's first steps, but a data file says nothing of its training"
+            raise InputError(Problem(law, "--measure", "Describe a search space that has it."))
         planned = _plan_of_file(source, task, columns, base, eval_, set_)
         names = [name for name in names if name != "probe"]  # a file has no hyperparameters
     else:

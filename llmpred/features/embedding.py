@@ -133,7 +133,7 @@ def load_embedder(name: str, *, revision: str | None = None, device: str = "auto
     from transformers.utils import logging
 
     located = locate(BaseSpec(name=name, revision=revision))
-    pooling = _pooling(located)
+    pooling = pooling_of(located)
     tokenizer = load_tokenizer(located)
     logging.disable_progress_bar()
     place = pick_device(device)
@@ -258,7 +258,7 @@ def _pooled(rows: Sequence[tuple[list[int], list[float]]], embedder: Embedder) -
     return np.asarray(pooled.cpu().numpy(), dtype=np.float64)
 
 
-def _pooling(located: Located) -> Pooling:
+def pooling_of(located: Located) -> Pooling:
     """Return how a model's states are pooled, by the settings of sentence-transformers.
 
     Raises:

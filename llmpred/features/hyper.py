@@ -48,6 +48,13 @@ class RunFacts:
         """Optimizer steps; 0 if nothing is trained."""
         return semantics.total_steps(self.spec.optim, self.examples) if self.spec.trains else 0
 
+    @property
+    def examples_seen(self) -> int:
+        """Training examples that all steps take; the last batch of an epoch holds what is left."""
+        size = self.spec.optim.batch_size
+        epochs, more = divmod(self.steps, math.ceil(self.examples / size))
+        return epochs * self.examples + more * size
+
 
 def trainable_parameters(located: Located, method: MethodSpec, classes: int | None) -> int:
     """Count the weights that a method trains on a base, from its config alone: nothing is loaded.
@@ -115,13 +122,19 @@ def _targets(run: RunFacts) -> float:
 
 def _tokens_seen(run: RunFacts) -> float:
     each = math.nan if run.tokens_an_example is None else run.tokens_an_example
-    return run.steps * run.spec.optim.batch_size * each
+    return run.examples_seen * each
 
 
 def _feature(
-    name: str, unit: str, source: str, fn: Callable[[RunFacts], float], *, log: bool = False
+    name: str,
+    unit: str,
+    source: str,
+    fn: Callable[[RunFacts], float],
+    *,
+    version: int = 1,
+    log: bool = False,
 ) -> Feature:
-    return Feature(name, "hyper", "core", unit, "free", 1, source, fn, log=log)
+    return Feature(name, "hyper", "core", unit, "free", version, source, fn, log=log)
 
 
 _LORA = "Hu et al., 2021"
@@ -141,7 +154,8 @@ FEATURES: tuple[Feature, ...] = (
         "epochs",
         "1",
         "passes over the training rows",
-        _of_training(lambda r: r.steps * r.spec.optim.batch_size / r.examples),
+        _of_training(lambda r: r.examples_seen / r.examples),
+        version=2,
         log=True,
     ),
     _feature("steps", "steps", "optimizer steps", _of_training(lambda r: float(r.steps)), log=True),
@@ -155,8 +169,9 @@ FEATURES: tuple[Feature, ...] = (
     _feature(
         "tokens_seen",
         "tokens",
-        "steps x batch x mean length",
+        "examples seen x mean length",
         _of_training(_tokens_seen),
+        version=2,
         log=True,
     ),
     _feature(

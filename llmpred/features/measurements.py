@@ -7,6 +7,7 @@ share what is measured on it, and a feature's new version is measured anew.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Described(Protocol):
     def spec(self) -> RunSpec | None: ...  # noqa: D102
     @property
     def hashes(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def versions(self) -> dict[str, int]: ...  # noqa: D102
     @property
     def train_key(self) -> str: ...  # noqa: D102
 
@@ -84,10 +87,26 @@ class Measurement:
 
 
 def embedder_hash(run: Described, embedder: str | None) -> str:
-    """Return the content hash of the embedder of a run: of its own base, unless one is named."""
-    if embedder is None:
-        return run.hashes["weights"]
-    return locate(BaseSpec(name=embedder)).weights_hash
+    """Return the hash of what embeds a run's data: its own base, unless an embedder is named.
+
+    A base in fewer bits, and a model whose states are pooled otherwise than by their mean, embed
+    differently by the same weights.
+    """
+    if embedder is not None:
+        return _hash_of(embedder)
+    assert run.spec is not None
+    spec, weights = run.spec, run.hashes["weights"]
+    bf16 = spec.optim.precision == "bf16" and spec.method.adapter.kind != "full"
+    if spec.base.quantization == "none" and not bf16:
+        return weights
+    return digest([weights, spec.base.quantization, bf16])
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_of(embedder: str) -> str:
+    located = locate(BaseSpec(name=embedder))
+    pooling = embedding.pooling_of(located)
+    return located.weights_hash if pooling == "mean" else digest([located.weights_hash, pooling])
 
 
 # --- what values depend on -------------------------------------------------------------------
@@ -96,7 +115,9 @@ def embedder_hash(run: Described, embedder: str | None) -> str:
 def _data(run: Described) -> dict[str, Any]:
     assert run.spec is not None  # imported rows have no measurements
     task = run.spec.task.model_dump(mode="json")
-    return {"task": task, **{part: run.hashes[part] for part in ("train", "evaluation")}}
+    version = run.versions.get("task", 1)
+    bumped = {"task_version": version} if version > 1 else {}
+    return {"task": task, **bumped, **{part: run.hashes[part] for part in ("train", "evaluation")}}
 
 
 def _of_texts(run: Described, embedder: str) -> dict[str, Any]:
@@ -125,7 +146,13 @@ def _of_likelihoods(run: Described, embedder: str) -> dict[str, Any]:
 
 
 def _of_probe(run: Described, embedder: str) -> dict[str, Any]:
-    return {"train_key": run.train_key, "evaluation": run.hashes["evaluation"]}
+    assert run.spec is not None
+    generates = run.spec.method.head == "causal_lm"  # other heads score candidates
+    return {
+        "train_key": run.train_key,
+        "evaluation": run.hashes["evaluation"],
+        "max_new_tokens": run.spec.evaluation.max_new_tokens if generates else None,
+    }
 
 
 # --- how they are taken ----------------------------------------------------------------------

@@ -134,7 +134,11 @@ def extract(
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             memory = max(memory_bytes(job.run) for job in todo)
             workers = choose_workers(nodes, len(todo), memory, max_concurrent)
-            orders = _Orders(ledger.storage.root, str(Path.cwd()), cache, embedder)
+            # Few datasets leave cores to spare, which then read one dataset together.
+            texts = min(workers.count, sum(job.measurement == TEXT for job in todo))
+            cores = min(int(node.get("CPU", 1)) for node in nodes if node.get("CPU"))
+            readers = max(1, cores // max(1, texts))
+            orders = _Orders(ledger.storage.root, str(Path.cwd()), cache, embedder, readers)
             for measured in _carried_out(ray, todo, orders, workers.count, workers.gpus):
                 done.append(measured)
                 told(measured, len(done), len(todo))
@@ -193,17 +197,22 @@ def _name(job: Job) -> str:
 
 @dataclass(frozen=True)
 class _Orders:
-    """What every worker is told: storage, the driver's folder, and what `Tools` needs."""
+    """What every worker is told: storage, the driver's folder, and what `Tools` needs.
+
+    Attributes:
+        readers: processes that read the texts of one dataset.
+    """
 
     storage: str
     folder: str
     cache: Path | None
     embedder: str | None
+    readers: int
 
 
 def _carried_out(ray: Any, todo: Sequence[Job], orders: _Orders, count: int, gpus: float) -> Any:
     """Yield what became of each job, `count` of them at a time, those of one base together."""
-    light = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_carry_out)
+    light = ray.remote(num_cpus=orders.readers, max_retries=TRIES - 1)(_carry_out)
     heavy = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(_carry_out)
     order = [each.name for each in MEASUREMENTS]
     left = sorted(todo, key=lambda job: (order.index(job.measurement), job.run.hashes["weights"]))
@@ -234,8 +243,12 @@ def _carry_out(job: Job, orders: _Orders) -> Measured:
             if job.measurement == "probe":
                 values = _probed(job, orders, storage, Path(scratch))
             else:
-                if job.run.spec.base.name in KNOWN:
-                    fetch.add(job.run.spec.base.name)  # the driver brought it to its own node only
+                needed = [job.run.spec.base.name]
+                if job.measurement == "embedding" and orders.embedder is not None:
+                    needed.append(orders.embedder)
+                for name in needed:
+                    if name in KNOWN:
+                        fetch.add(name)  # the driver brought it to its own node only
                 tools = _tools(orders, Path(scratch), Path(scratch))
                 values = BY_NAME[job.measurement].take(job.run, tools)
         put(storage, job.measurement, job.key, values)
@@ -248,28 +261,36 @@ def _carry_out(job: Job, orders: _Orders) -> Measured:
 def _probed(job: Job, orders: _Orders, storage: Storage, scratch: Path) -> Values:
     """Probe a run in its own checkpoint folder, under its claim: the run then goes on from there.
 
+    A run that is further keeps its own checkpoints. One whose probe diverged leaves none.
+
     Raises:
         RuntimeError: when a collector is working on the run.
     """
+    from llmpred.sweep.worker import fetched
+
     key = job.run.key
     claim = claims.claim(storage, key, claims.this_process("features"), claims.LEASE_SECONDS)
     if claim is None:
         raise RuntimeError("a collector is working on this run; probe it again later")
     place = f"checkpoints/{key}"
     local = storage.local_path(place)
-    with Heartbeat(claim):
+    with Heartbeat(claim) as beat:
         folder = local or scratch / "run"
         folder.mkdir(parents=True, exist_ok=True)
+        if local is None:
+            fetched(storage, place, folder)
         values = BY_NAME["probe"].take(job.run, _tools(orders, scratch, folder))
         if Ledger(storage).has(key):  # paid for: nobody will go on from here
             shutil.rmtree(folder)
-        elif local is None:
+        elif local is None and not beat.lost and any(folder.iterdir()):
             storage.put_folder(folder, place)
     return values
 
 
 def _tools(orders: _Orders, scratch: Path, checkpoints: Path) -> Tools:
-    return Tools(_bases(), scratch, checkpoints, orders.cache, orders.embedder)
+    return Tools(
+        _bases(), scratch, checkpoints, orders.cache, orders.embedder, workers=orders.readers
+    )
 
 
 @functools.cache

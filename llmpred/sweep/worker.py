@@ -20,7 +20,7 @@ from llmpred.engine.models import Interrupted, LoadedBases, OutOfMemory
 from llmpred.engine.provenance import collect
 from llmpred.engine.run import Outcome, execute
 from llmpred.errors import LlmpredError, StorageError
-from llmpred.ledger import AlreadyRecorded, DamagedFolder, Heartbeat, Ledger, claims
+from llmpred.ledger import AlreadyRecorded, DamagedFolder, Heartbeat, Ledger, Storage, claims
 from llmpred.ledger.record import RunRecord, Status
 from llmpred.sweep.orders import DEATHS, Done, Orders, State
 
@@ -154,10 +154,10 @@ def _run_and_record(
         folder = local or Path(scratch) / "run"
         folder.mkdir(parents=True, exist_ok=True)
         if local is None:
-            _fetched(ledger, place, folder)
+            fetched(storage, place, folder)
         trained = None
         if run.spec.trains and not again:
-            trained = _fetched(ledger, kept, Path(scratch) / "adapter")
+            trained = fetched(storage, kept, Path(scratch) / "adapter")
         try:
             outcome = execute(
                 run,
@@ -187,10 +187,10 @@ def _run_and_record(
     return record
 
 
-def _fetched(ledger: Ledger, place: str, folder: Path) -> Path | None:
+def fetched(storage: Storage, place: str, folder: Path) -> Path | None:
     """Return a local copy of a folder in the storage, or None if there is no whole one."""
     try:
-        return ledger.storage.get_folder(place, folder)
+        return storage.get_folder(place, folder)
     except FileNotFoundError:
         return None
     except DamagedFolder:

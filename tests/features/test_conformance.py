@@ -1,9 +1,12 @@
 """What holds for every feature: finite or unknown, deterministic, not constant, no alias."""
 
 import itertools
+import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,17 @@ from scipy.stats import spearmanr
 
 from llmpred.bases.resolve import resolve
 from llmpred.engine.models import LoadedBases
-from llmpred.features.measurements import BY_NAME, FEATURES, MEASUREMENTS, Tools, vector
+from llmpred.features.measurements import (
+    BY_NAME,
+    FEATURES,
+    MEASUREMENTS,
+    Tools,
+    embedder_hash,
+    vector,
+)
 from llmpred.spec.run import RunSpec
 from tests.features.worlds import world
+from tests.runs import run_spec
 
 ALIAS = 0.995
 KNOWN = 15  # datasets of which a feature must be known
@@ -83,6 +94,37 @@ def test_keys_follow_what_is_read() -> None:
         assert (each.key(run, "e") == each.key(faster, "e")) == shared
     embedding = BY_NAME["embedding"]
     assert embedding.key(run, "one") != embedding.key(run, "another")
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"base": {"quantization": "nf4"}}, {"embedding", "likelihood", "probe"}),
+        ({"optim": {"precision": "bf16"}}, {"embedding", "likelihood", "probe"}),
+        ({"evaluation": {"max_new_tokens": 3}}, {"tokens", "likelihood", "probe"}),
+    ],
+)
+def test_what_changes_a_value_changes_its_key(
+    changes: dict[str, dict[str, Any]], differ: set[str], tiny_causal: Path
+) -> None:
+    def keys(**more: dict[str, Any]) -> dict[str, str]:
+        run = resolve(run_spec(tiny_causal, method={"head": "causal_lm"}, **more))
+        return {each.name: each.key(run, embedder_hash(run, None)) for each in MEASUREMENTS}
+
+    one, other = keys(), keys(**changes)
+    assert {name for name in one if one[name] != other[name]} == differ
+
+
+def test_pooling_is_part_of_an_embedder(tiny_causal: Path, tmp_path: Path) -> None:
+    """The same weights pooled by their mean, and by their first state."""
+    run = resolve(run_spec(tiny_causal))
+    mean, first = (shutil.copytree(tiny_causal, tmp_path / name) for name in ("mean", "first"))
+    modules = [{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1_Pooling"}]
+    (first / "modules.json").write_text(json.dumps(modules))
+    (first / "1_Pooling").mkdir()
+    (first / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    assert embedder_hash(run, str(mean)) == embedder_hash(run, None)
+    assert embedder_hash(run, str(first)) != embedder_hash(run, None)
 
 
 @pytest.mark.slow

@@ -35,6 +35,15 @@ def values(base: Path, tokens: float | None = 20.0, /, **changes: Any) -> dict[s
         ({}, {"steps": 6.0, "batch_size": 16.0, "epochs": 2.0, "tokens_seen": 6 * 16 * 20.0}),
         ({"optim": {"max_steps": None, "epochs": 3}}, {"steps": 9.0, "epochs": 3.0}),
         ({"optim": {"batch_size": 8}}, {"batch_size": 8.0, "epochs": 1.0}),
+        # 48 rows by 20 are batches of 20, 20 and 8.
+        (
+            {"optim": {"max_steps": None, "epochs": 3, "batch_size": 20}},
+            {"steps": 9.0, "epochs": 3.0},
+        ),
+        (
+            {"optim": {"batch_size": 20, "max_steps": 4}},
+            {"epochs": 68 / 48, "tokens_seen": 68 * 20.0},
+        ),
         (
             {"method": {"adapter": lora(r=4, alpha=32, dropout=0.1)}},
             {"lora_r": 4.0, "lora_alpha": 32.0, "lora_scaling": 8.0, "lora_dropout": 0.1},

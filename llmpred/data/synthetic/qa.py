@@ -62,6 +62,8 @@ def row(draw: Draw) -> dict[str, Any]:
         kind = draw.pick(MIX)
         question, facts, answer = FAMILIES[kind](draw)
         context = _context(draw, facts)
+        if answer not in context:  # a sentence begins with it
+            answer = answer[:1].upper() + answer[1:]
     if draw.drifted:
         answer = draw.phrase(DRIFT[draw.language]).format(a=answer.upper())
     return {"context": context, "question": question, "answers": [answer], "kind": kind}
