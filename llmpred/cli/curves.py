@@ -120,6 +120,13 @@ def _show_measured(known: Curves, measured: Mapping[str, Measured]) -> None:
     )
 
 
+def _deviation(told: Forecast, base: int) -> float:
+    """Return the standard deviation of a base's log score, 0 if it was measured."""
+    from llmpred.meta.curves import DEVIATIONS
+
+    return math.log(told.upper[base] / told.lower[base]) / (2 * DEVIATIONS)
+
+
 def _show_forecast(known: Curves, told: Forecast, size: float) -> dict[str, Any]:
     """Print the ranking and return it as JSON."""
     import numpy as np
@@ -127,13 +134,17 @@ def _show_forecast(known: Curves, told: Forecast, size: float) -> dict[str, Any]
 
     order = np.argsort(told.predicted, kind="stable")
     best = told.predicted[order[0]]
+    chosen_measured = told.lower[order[0]] == told.upper[order[0]]
     rows = []
     for rank, i in enumerate(order, 1):
         seen = np.flatnonzero(~np.isnan(known.scores[i]) & (known.sizes <= size))[-1]
         away = math.log(told.predicted[i] / best)
         measured = told.lower[i] == told.upper[i]
         better = None
-        deviation = math.hypot(told.apart[i], told.apart[order[0]])
+        if measured == chosen_measured:  # what all predictions err by together cancels
+            deviation = math.hypot(told.apart[i], told.apart[order[0]])
+        else:
+            deviation = math.hypot(_deviation(told, i), _deviation(told, order[0]))
         if rank > 1 and deviation > 0:
             better = float(norm.cdf(-away / deviation))
         rows.append(

@@ -50,7 +50,7 @@ def explain(
 ) -> None:
     """Say what raised and what lowered a run's predicted score, and what to change about it."""
     from llmpred.meta.plots import plot_row
-    from llmpred.meta.schema import candidates
+    from llmpred.meta.schema import candidates, differing
     from llmpred.meta.shapley import shapley
     from llmpred.meta.support import outside
     from llmpred.predict.advice import advise
@@ -65,7 +65,8 @@ def explain(
     predicted = trained.model.predict(row, LEVEL)
     found = shapley(lambda rows: trained.model.blend.predict(rows)[0], row, trained.sample)
     changes = advise(trained, row, lower_is_better=lower_is_better)
-    strange = outside(trained.model.blend.parts.encoder, row)[0]
+    beyond = outside(trained.model.blend.parts.encoder, row)[0]
+    strange = (*beyond, *differing(source, trained.schema)[0])
     if plot is not None:
         plot_row(found, target, plot)
     values = dict(zip(found.columns, found.values[0].tolist(), strict=True))

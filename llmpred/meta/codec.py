@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -144,10 +145,58 @@ def _read(tree: Any, pieces: Pieces, objects: list[Any]) -> Any:
 def _booster(text: str) -> Any:
     import lightgbm
 
+    _check_trees(text)
     try:
         return lightgbm.Booster(model_str=text)
     except lightgbm.basic.LightGBMError as error:
         raise ValueError(f"LightGBM cannot read its trees: {error}") from error
+
+
+def _check_trees(text: str) -> None:
+    """See to it that LightGBM, which trusts what it reads, walks within its arrays and ends.
+
+    A child is a later node, or -1 - its number where it is a leaf.
+
+    Raises:
+        ValueError: if a tree of the text is not sound.
+    """
+    import numpy as np
+
+    head, *trees = re.split(r"(?m)^Tree=\d+$", text.partition("end of trees")[0])
+    features = int(dict(_settings(head))["max_feature_idx"]) + 1
+    for tree in trees:
+        given = dict(_settings(tree))
+
+        def numbers(name: str, kind: type = int, given: dict[str, str] = given) -> Any:
+            return np.array(given.get(name, "").split(), dtype=kind)
+
+        leaves, categories = int(given["num_leaves"]), int(given["num_cat"])
+        nodes = np.arange(max(0, leaves - 1))
+        sound = leaves >= 1 and given.get("is_linear", "0") == "0"
+        sound &= len(numbers("leaf_value", float)) == leaves
+        if leaves > 1:
+            for name in ("left_child", "right_child"):
+                child = numbers(name)
+                sound &= len(child) == len(nodes)
+                sound = sound and bool(np.all((child >= -leaves) & (child < leaves - 1)))
+                sound = sound and bool(np.all((child < 0) | (child > nodes)))
+            column, kind = numbers("split_feature"), numbers("decision_type")
+            threshold = numbers("threshold", float)
+            sound &= len(column) == len(kind) == len(threshold) == len(nodes)
+            sound = sound and bool(np.all((column >= 0) & (column < features)))
+            if sound:
+                chosen = threshold[kind % 2 == 1]  # the first bit says that a split is by category
+                sound = bool(np.all((chosen >= 0) & (chosen < max(categories, 0))))
+            bounds, bits = numbers("cat_boundaries"), numbers("cat_threshold")
+            if sound and categories:
+                sound = len(bounds) == categories + 1 and bounds[0] == 0
+                sound = sound and bool(np.all(np.diff(bounds) >= 0)) and bounds[-1] == len(bits)
+        if not sound:
+            raise ValueError("a tree of LightGBM's does not end, or leaves its arrays")
+
+
+def _settings(text: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (row.partition("=") for row in text.split("\n"))]
 
 
 @functools.cache

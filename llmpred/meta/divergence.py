@@ -45,7 +45,15 @@ def divergence(
     if min(ended.sum(), (~ended).sum()) < LEAST:
         return None
     # What a run scored is known only after it, and so is how it ended.
-    known = source.drop_columns([*status, *({target} - set(status))])
-    ignored = [pattern for pattern in ignore if fnmatch.filter(known.column_names, pattern)]
+    known = source.drop_columns(sorted({*status, target, DIVERGED} & set(source.column_names)))
+    names = known.column_names
+    ignored = [each for each in ignore if each in names or fnmatch.filter(names, each)]
     made = known.append_column(DIVERGED, pa.array(ended.astype(np.float64)))
-    return make_table(made, DIVERGED, group=group, ignore=ignored, log=log, where=where)
+    return make_table(
+        made,
+        DIVERGED,
+        group=[name for name in group if name in names],
+        ignore=ignored,
+        log=[name for name in log if name in names],
+        where=where,
+    )

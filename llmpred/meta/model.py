@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from llmpred.meta.conformal import MIN_GROUPS, Width, cv_plus, fit_width, quantile
 from llmpred.meta.parts import FLAT, Parts, Said, fit_parts, folds_of, together
+from llmpred.meta.splits import fold_numbers
 from llmpred.meta.table import Table
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Fitted = TypeVar("Fitted")
 LARGE = 50_000  # above so many rows there is one split instead of folds
+LARGE_FOLDS = 10  # of which that split takes seven, one and two
 SHRINK = 0.1  # pull of the weights towards equal ones, in target variances a row
 
 
@@ -231,10 +233,11 @@ def _calibrate(table: Table, folds: Rows, seed: int) -> tuple[Calibration, Said]
 
 
 def _fit_large(table: Table, seed: int) -> tuple[Blend, Calibration]:
-    """Fit on seven tenths of the groups, weigh by one, calibrate by two."""
+    """Fit on seven tenths of the groups, weigh by one, calibrate by two; of few groups, of rows."""
     import numpy as np
 
-    folds = folds_of(table, seed, 10)
+    few = len(np.unique(table.groups)) < LARGE_FOLDS
+    folds = fold_numbers(np.arange(len(table)) if few else table.groups, LARGE_FOLDS, seed)
     parts = fit_parts(table.take(np.flatnonzero(folds >= 3)), seed, large=True)
     weighed = table.take(np.flatnonzero(folds == 0))
     blend = _blend(parts, parts.say(weighed), weighed.target)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 LEAK = 0.995  # rank correlation with the target from which on a column is suspected of being it
+BY_CHANCE = 0.01  # probability of two rows to have the same target, from which twins prove little
 LEAK_ROWS = 50_000  # of so many rows at most it is computed, …
 LEAK_LEAST = 20  # … and of so many at least
 
@@ -45,14 +46,35 @@ def alike(hashes: NDArray[Any]) -> Rows:
     return first[place].astype(np.int64)
 
 
-def joined(groups: Rows, twins: Rows) -> Rows:
-    """Return the groups, those that share a row joined under the lowest of their numbers."""
+def joined(groups: Rows, twins: Rows, target: Floats) -> Rows:
+    """Return the groups, those that share rows joined under the lowest of their numbers.
+
+    Where scores are coarse, unlike datasets have twins by chance too: there two groups are joined
+    if more than half of the rows of the smaller one are twins of rows of the other.
+
+    Args:
+        groups: int64 [rows], numbers from 0.
+        twins: int64 [rows], the first row that is the same.
+        target: float64 [rows].
+    """
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     size = int(groups.max()) + 1
-    links = coo_array((np.ones(len(groups)), (groups, groups[twins])), shape=(size, size))
+    counts = np.unique(target, return_counts=True)[1].astype(np.float64)
+    chance = (counts * (counts - 1)).sum() / (len(target) * max(1, len(target) - 1))
+    rows = np.unique(np.column_stack([groups, twins]), axis=0)  # each once a group
+    sizes = np.bincount(rows[:, 0], minlength=size)
+    if chance < BY_CHANCE or sizes.max(initial=0) == 1:
+        links = coo_array((np.ones(len(groups)), (groups, groups[twins])), shape=(size, size))
+    else:
+        ones = np.ones(len(rows), dtype=np.int32)
+        has = coo_array((ones, (rows[:, 0], rows[:, 1])), shape=(size, len(groups))).tocsr()
+        shared = (has @ has.T).tocoo()
+        alike = shared.data * 2 > np.minimum(sizes[shared.row], sizes[shared.col])
+        places = (shared.row[alike], shared.col[alike])
+        links = coo_array((np.ones(len(places[0])), places), shape=(size, size))
     count, component = connected_components(links, directed=False)
     lowest = np.full(count, size, dtype=np.int64)
     np.minimum.at(lowest, component, np.arange(size))

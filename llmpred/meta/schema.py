@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmpred.errors import DataError, Problem, nearest
@@ -25,6 +25,7 @@ class Schema:
         target: column that it predicts.
         group: columns that named a row's group.
         log: number columns that the user wanted taken as logarithms.
+        constants: columns that said the same of every training row, and what.
     """
 
     numbers: tuple[str, ...]
@@ -32,6 +33,7 @@ class Schema:
     target: str
     group: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    constants: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -50,7 +52,29 @@ def schema_of(table: Table, used: Sequence[str], group: Sequence[str] = ()) -> S
     numbers = tuple(name for name in used if is_number(table.features[name]))
     texts = tuple(name for name in used if name not in numbers)
     log = tuple(sorted(table.log & set(numbers)))
-    return Schema(numbers, texts, table.target_name, tuple(group), log)
+    return Schema(numbers, texts, table.target_name, tuple(group), log, table.constants)
+
+
+def differing(source: pa.Table, schema: Schema) -> list[tuple[str, ...]]:
+    """Return for each row the columns that were the same in all training rows, and are not here.
+
+    What such a column does was never seen. Empty cells, and columns that are not there, count as
+    the same.
+    """
+    import numpy as np
+
+    found: list[list[str]] = [[] for _ in range(source.num_rows)]
+    for name, constant in schema.constants.items():
+        values = cells(source[name]) if name in source.column_names else None
+        if values is None:
+            continue
+        if is_number(values) and isinstance(constant, float):
+            other = ~(np.isnan(values) | np.isclose(values, constant))
+        else:
+            other = np.array([value is not None and str(value) != constant for value in values])
+        for row in np.flatnonzero(other):
+            found[row].append(name)
+    return [tuple(names) for names in found]
 
 
 def candidates(source: pa.Table, schema: Schema, where: str = "") -> Table:

@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 1  # of the folder; another one is refused
-MODEL, ARRAYS, MANIFEST = "model.json", "arrays.safetensors", "manifest.json"
+FORMAT = 2  # of the folder; another one is refused
+# A storage keeps a `manifest.json` of its own for every folder, so this one has another name.
+MODEL, ARRAYS, MANIFEST = "model.json", "arrays.safetensors", "hashes.json"
 CHECKED = 8  # training rows that are predicted on reading
+BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 AGREE = 1e-6  # relative; other processors sum in another order
 
 
@@ -134,7 +136,7 @@ def load(folder: Path) -> Trained:
             _check(forest)
         found = made.model.predict(made.sample.take(_first(made.sample))).mean
         close = _close(found, expected)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (*BROKEN, RecursionError) as error:
         raise _damaged(folder, str(error)) from error
     if not close:
         law = "the model must predict as it did when it was written, but predicts otherwise"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 20
 STATUS, DIVERGED = "status", "diverged"  # the column that says how a run ended, and its word
+CONSTANT = "constant"  # why a column says nothing
 SEEDS = ("seed", "random_seed", "random_state")  # a name of a draw, not a quantity
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
@@ -46,6 +47,7 @@ class Table:
         grouped: whether a group column was named.
         log: number columns that the user wants taken as logarithms.
         warnings: what is odd, a sentence each.
+        constants: columns that say the same of every row, and what; no features.
     """
 
     features: Mapping[str, NDArray[Any]]
@@ -58,6 +60,7 @@ class Table:
     grouped: bool = False
     log: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    constants: Mapping[str, float | str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.target)
@@ -207,7 +210,7 @@ def make_table(
     left_out = {target, *ignored, *status, *(group if len(group) == 1 else ())}
     used = [name for name in kept.column_names if name not in left_out]
     seeds = {name for name in used if name.rpartition(".")[2].lower() in SEEDS}
-    features, odd = _features(kept, [name for name in used if name not in seeds])
+    features, constants, odd = _features(kept, [name for name in used if name not in seeds])
     warnings += odd
     if seeds:
         warnings.append(
@@ -220,15 +223,19 @@ def make_table(
     _check_log(features, log, where)
     names, groups = np.unique(labels, return_inverse=True)
     drawn = {name: cells(kept[name]) for name in sorted(seeds)}
-    repeats = alike(row_hashes(features.values(), len(outcome)))
+    own = [groups.astype(np.float64)] if len(group) == 1 else []  # a name that is no feature
+    repeats = alike(row_hashes([*features.values(), *own], len(outcome)))
     whole = [*features.values(), *(v for v in drawn.values() if v is not None), outcome]
     twins = alike(row_hashes(whole, len(outcome)))
-    groups = joined(groups.astype(np.int64), twins)
+    groups = groups.astype(np.int64)
+    # Of two outcomes most rows have a twin somewhere, which says nothing of their datasets.
+    if not group or len(np.unique(outcome)) > 2:
+        groups = joined(groups, twins, outcome)
     shared = len(twins) - len(np.unique(twins))
     if shared:
         warnings.append(
-            f"{shared} rows are duplicates of others in features and target; each shares the group "
-            "of its twin. A random split may still tear them apart."
+            f"{shared} rows are duplicates of others in features and target. Groups that share "
+            "such rows, and not by chance, count as one."
         )
     warnings += leaks(features, outcome, target)
     made = Table(
@@ -242,6 +249,7 @@ def make_table(
         bool(group),
         frozenset(log),
         tuple(warnings),
+        constants,
     )
     return made, rows.astype(np.int64)
 
@@ -343,11 +351,14 @@ def _labels(source: pa.Table, group: Sequence[str]) -> NDArray[Any]:
     return np.asarray([f"row {i}" if c is None else str(c) for i, c in enumerate(labels)])
 
 
-def _features(source: pa.Table, names: Iterable[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the columns to predict from, and a warning for each kind of column left out."""
+def _features(
+    source: pa.Table, names: Iterable[str]
+) -> tuple[dict[str, NDArray[Any]], dict[str, float | str], list[str]]:
+    """Return the columns to predict from, the constant ones, and what is odd about the others."""
     import numpy as np
 
     features: dict[str, NDArray[Any]] = {}
+    constants: dict[str, float | str] = {}
     dropped: dict[str, list[str]] = {}
     for name in names:
         values = cells(source[name])
@@ -362,6 +373,8 @@ def _features(source: pa.Table, names: Iterable[str]) -> tuple[dict[str, NDArray
                 )
                 values = np.where(infinite, np.nan, values)
         reason = _useless(values)
+        if reason == CONSTANT:
+            constants[name] = float(values[0]) if is_number(values) else str(values[0])
         if reason:
             dropped.setdefault(reason, []).append(name)
         else:
@@ -372,7 +385,7 @@ def _features(source: pa.Table, names: Iterable[str]) -> tuple[dict[str, NDArray
         more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
         verb = "has cells that are" if reason.startswith("infinite") else "left out as"
         warnings.append(f"{shown}{more}: {verb} {reason}.")
-    return features, warnings
+    return features, constants, warnings
 
 
 def _useless(values: NDArray[Any]) -> str:
@@ -384,7 +397,7 @@ def _useless(values: NDArray[Any]) -> str:
         if not len(known):
             return "empty"
         if np.ptp(known) == 0:
-            return "constant" if len(known) == len(values) else ""
+            return CONSTANT if len(known) == len(values) else ""
         # Nearly all: files below each other each begin anew.
         counted = np.mean(np.diff(values) == 1) > 0.95
         return "row numbers" if counted else ""
@@ -393,7 +406,7 @@ def _useless(values: NDArray[Any]) -> str:
     if not texts:
         return "empty"
     if distinct == 1:
-        return "constant" if len(texts) == len(values) else ""
+        return CONSTANT if len(texts) == len(values) else ""
     return "identifiers, a new one in every row" if distinct == len(values) else ""
 
 

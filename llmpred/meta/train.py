@@ -93,7 +93,8 @@ def train(
                 clusters=table.groups if table.grouped else table.twins,
                 progress=lambda done, kind=kind: progress(f"{kind}: {done}"),  # type: ignore[misc]
             )
-    cost = None if seconds is None else fit_cost(table, seconds, seed)
+    names = made.blend.parts.encoder.names  # candidates are asked for these alone
+    cost = None if seconds is None or not names else fit_cost(table.only(names), seconds, seed)
     progress("Shapley values")
     kept = trained(made, table, {}, group=tuple(group), seed=seed)
     explained = kept.sample.take(np.arange(min(EXPLAINED, len(kept.sample))))

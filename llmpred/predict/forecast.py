@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmpred.meta import decisions
 from llmpred.meta.decisions import Quantiles
 from llmpred.meta.model import Prediction
-from llmpred.meta.schema import candidates
+from llmpred.meta.schema import candidates, differing
 from llmpred.meta.support import outside
 from llmpred.meta.table import is_number
 from llmpred.meta.trained import Trained
@@ -50,12 +50,14 @@ def forecast(trained: Trained, rows: pa.Table, level: float = 0.9, where: str = 
         where: file, for messages.
     """
     table = candidates(rows, trained.schema, where)
+    beyond = outside(trained.model.blend.parts.encoder, table)
+    other = differing(rows, trained.schema)
     found = trained.model.intervals(table, [*decisions.LEVELS, level])
     return Forecast(
         found[-1],
         decisions.quantiles(found[:-1]),
         None if trained.cost is None else trained.cost(table),
-        tuple(outside(trained.model.blend.parts.encoder, table)),
+        tuple((*one, *two) for one, two in zip(beyond, other, strict=True)),
         tuple(
             name
             for name in trained.schema.columns

@@ -25,6 +25,8 @@ class ServedModel:
         import pandas as pd
         import pyarrow as pa
 
+        # MLflow's signature lets clients leave out what they do not know.
+        rows = rows.reindex(columns=list(self.trained.schema.columns))
         level = float((params or {}).get("level", LEVEL))
         found = self.trained.predict(pa.Table.from_pandas(rows, preserve_index=False), level)
         return pd.DataFrame({"mean": found.mean, "lower": found.lower, "upper": found.upper})

@@ -153,3 +153,15 @@ def test_bad_options_say_what_holds(
     ran = llmpred("meta", "train", "--target", "score", *given, "--storage", tmp_path / "s")
     assert ran.code == 2
     assert said in ran.err
+
+
+@pytest.mark.slow
+def test_a_model_in_a_bucket_predicts(llmpred: Run, runs: Path, bucket: str, tmp_path: Path):
+    ran = llmpred(
+        *("meta", "train", "--table", runs, "--target", "score", "--ignore", "late,seconds"),
+        *("--storage", bucket, "--name", "ledger-accuracy_r", "--folds", 2, "--no-tracking"),
+    )
+    assert ran.code == 0, ran.err
+    ran = llmpred("predict", runs, "--storage", bucket, "--json")
+    assert ran.code == 0, ran.err
+    assert len(json.loads(ran.out)["candidates"]) == 60

@@ -60,3 +60,27 @@ def test_the_benchmark_tells_how_well_divergence_is_foreseen(
     assert found["llmpred"]["auc"] > 0.9
     assert found["mean"]["auc"] == 0.5
     assert "divergence: AUC" in ran.out
+
+
+def test_settings_that_diverge_alike_join_no_datasets(runs: pa.Table):
+    """Columns may be named as patterns are, and as the outcome is."""
+    dataset = pa.array([f"d{i % 6}" for i in range(60)])
+    lr = pa.array([float(i // 6) for i in range(60)])
+    ended = pa.array(["diverged" if i // 6 > 7 else "ok" for i in range(60)])
+    source = pa.table(
+        {
+            "dataset": dataset,
+            "lr": lr,
+            "loss[final]": runs["score"],
+            "size_": runs["size_"],
+            "status": ended,
+            "diverged": lr,
+            "score": runs["score"],
+        }
+    )
+    found = divergence(
+        source, "score", group=["dataset"], ignore=["loss[final]", "size_", "diverged"]
+    )
+    assert found is not None
+    assert set(found[0].features) == {"lr"}
+    assert len(np.unique(found[0].groups)) == 6

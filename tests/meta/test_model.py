@@ -130,3 +130,13 @@ def test_large_tables_take_one_split(monkeypatch: pytest.MonkeyPatch):
         assert len(large.warnings) == (1 if groups == 100 else 2)
         found = large.predict(new)
         assert 0.84 <= coverage(new.target, found.lower, found.upper) <= 0.96
+
+
+@pytest.mark.parametrize("groups", [3, 4])
+def test_large_tables_of_few_groups_are_fitted_on_most_rows(
+    groups: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("llmpred.meta.model.LARGE", 300)
+    new = table(100, seed=4)
+    found = model.fit(table(600, groups=groups)).predict(new)
+    assert np.abs(found.mean - new.target).mean() < 0.1

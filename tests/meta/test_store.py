@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_every_way_a_folder_can_be_torn_is_told(kept: Path):
     [
         ('"is": "Blend"', '"is": "Popen"', "nothing is written as"),
         ('"weights": {', '"heights": {', "Blend has the fields"),
-        ('"format": 1', '"format": 99', "its format is not 1"),
+        ('"format": 2', '"format": 99', "its format is not 2"),
         ('"intercept": ', '"intercept": 1', "predict as it did"),
         ('"array": "a0"', '"array": "b0"', "nothing is written as"),
         ('"booster": "lightgbm-0.txt"', '"booster": "../x"', "nothing is written as"),
@@ -151,6 +152,20 @@ def test_trees_that_do_not_end_are_refused(kept: Path):
     save_file(arrays, kept / store.ARRAYS)
     rehash(kept)
     with pytest.raises(StorageError, match="a tree does not end"):
+        store.load(kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("left_child", 0), ("right_child", 10**6), ("left_child", -(10**6)), ("split_feature", 99)],
+)
+def test_lightgbm_is_given_sound_trees_alone(kept: Path, name: str, value: int):
+    path = next(kept.glob("*.txt"))
+    text = path.read_text()
+    path.write_text(re.sub(rf"(?m)^{name}=-?\d+", f"{name}={value}", text))
+    assert path.read_text() != text
+    rehash(kept)
+    with pytest.raises(StorageError, match="does not end, or leaves its arrays"):
         store.load(kept)
 
 

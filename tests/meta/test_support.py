@@ -1,6 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
+from llmpred.meta.schema import Schema, differing
 from llmpred.meta.support import beyond, outside
 from llmpred.meta.table import Table, make_table
 from llmpred.meta.transforms import fit_encoder
@@ -41,3 +42,14 @@ def test_what_lies_outside_is_told_by_feature():
     assert not any(outside(encoder, changed(runs, share=np.nan, base=None)))
     # A text never seen says nothing about a trend.
     assert not beyond(encoder, changed(runs, base="huge")).any()
+
+
+def test_what_was_the_same_in_all_training_rows_is_outside_when_it_is_not():
+    schema = Schema(("lr",), (), "score", constants={"base": "small", "batch": 8.0})
+    rows = {
+        "base": ["small", "large", None, "small"],
+        "batch": [8, 8, None, 16],
+        "lr": [1.0, 1.0, 1.0, 1.0],
+    }
+    assert differing(pa.table(rows), schema) == [(), ("base",), (), ("batch",)]
+    assert differing(pa.table({"lr": [1.0]}), schema) == [()]

@@ -173,6 +173,26 @@ def test_a_copied_dataset_shares_its_groups_fate():
     assert len(np.unique(alone.groups)) == 5
 
 
+def test_the_same_settings_on_two_datasets_are_no_repeats():
+    """Without features of the data, its name alone tells their runs apart."""
+    rows = {"dataset": ["a"] * 12 + ["b"] * 12, "lr": [i * 5 % 12 for i in range(12)] * 2}
+    score = [i / 100 for i in range(24)]
+    made, _ = make_table(pa.table(rows | {"score": score}), "score", group=["dataset"])
+    assert len(np.unique(made.repeats)) == 24
+
+
+def test_coarse_scores_join_no_datasets():
+    """Of two datasets with the same settings, a few runs score the same by chance."""
+    rows = {"dataset": ["a"] * 12 + ["b"] * 12, "lr": [i * 5 % 12 for i in range(12)] * 2}
+    few = [i // 2 / 10 for i in range(12)]
+    few += [few[i] if i < 5 else (i + 20) // 2 / 10 for i in range(12)]
+    made, _ = make_table(pa.table(rows | {"score": few}), "score", group=["dataset"])
+    assert len(np.unique(made.groups)) == 2
+    most = few[:12] + [few[i] if i < 7 else (i + 20) // 2 / 10 for i in range(12)]
+    made, _ = make_table(pa.table(rows | {"score": most}), "score", group=["dataset"])
+    assert len(np.unique(made.groups)) == 1
+
+
 def test_repeats_differ_in_seed_and_outcome_alone():
     lr = np.repeat(10 ** np.random.default_rng(1).uniform(-5, -3, 10), 3)
     made = table(lr=lr, seed=[0, 1, 2] * 10, base=["x", "y"] * 15, dataset=np.repeat(range(10), 3))
