@@ -3,10 +3,10 @@
     python benchmarks/features_real.py --data ../shared/data --storage ~/llmpred-real
 
 Questions on passages (SQuAD), sentences (SST-2), Chinese reviews (ChnSentiCorp), answers to
-instructions (Dolly, as chats) and multiple choice (MMLU): 2,000 training rows of each, all of MMLU's, by
-`llmpred features` with the shipped proxy and with SmolLM2-135M. Rows to compare with are the
-datasets' own evaluation parts, or a tenth held out. Prints the table in Markdown; what was measured
-before is not measured again.
+instructions (Dolly, as chats) and multiple choice (MMLU): 2,000 training rows of each, all of
+MMLU's, by `llmpred features` with the shipped proxy and with SmolLM2-135M. Rows to compare with are
+the datasets' own evaluation parts, or a tenth held out. Prints the table in Markdown; what was
+measured before is not measured again.
 """
 
 from __future__ import annotations
