@@ -261,7 +261,7 @@ def rank(storage: Path, data: Path) -> None:
     }
     columns = {"text": "sentence"}
     scores = {}
-    # Beside the same steps, as many as let the proxy learn: they still cost it a tenth of the time.
+    # Beside the same steps, as many as let the proxy learn: it still takes a third of the time.
     for base, lr, steps in (("proxy", 5e-3, 25), ("proxy", 5e-3, 250), ("smollm2-135m", 1e-3, 25)):
         space = {
             "name": f"rank-{base}-{steps}",
