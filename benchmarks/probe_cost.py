@@ -130,7 +130,8 @@ def main() -> None:
     bases = LoadedBases()
     found = [(run, measure(run, bases)) for run in runs(args.steps, args.task.split(","))]
     table = pd.DataFrame([{"task": run.spec.task.name, **shares} for run, shares in found])
-    print(table.groupby("task", sort=False).median().T.assign(all=table.median(numeric_only=True)))
+    medians = table.groupby("task", sort=False).median().T
+    print(medians.assign(all=table.median(numeric_only=True)).round(3).to_string())
 
 
 if __name__ == "__main__":
