@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from llmpred.engine import parallel
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.models import (
     LoadedBase,
+    Result,
     autocast,
     candidate_scores,
     forward,
@@ -44,20 +46,24 @@ def predict(
     Raises:
         Interrupted: when `stop`, asked before each batch, gave a reason.
     """
-    import torch
-
     examples = Examples(table)
     encoded = encode(examples, task, spec, base.tokenizer, training=False)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
+    together = parallel.splits_weights(spec)
+    order = order if together else list(parallel.share(order))
     ordered = [encoded[i] for i in order]
+    answers: dict[int, str] = {}
+    scores: dict[int, tuple[float, ...]] = {}
     model.eval()
-    with torch.inference_mode(), autocast(spec.optim.precision, base.device):
+    with parallel.without_gradients(), autocast(spec.optim.precision, base.device):
         if spec.method.head == "causal_lm":
             texts = _generate(model, base, spec, ordered, stop)
             answers = dict(zip(order, texts, strict=True))
         else:
             scorer = _class_scores if spec.method.head == "classifier" else _candidate_scores
             scores = dict(zip(order, scorer(model, base, spec, ordered, stop), strict=True))
+    if not together:
+        answers, scores = _joined(parallel.gathered(answers)), _joined(parallel.gathered(scores))
     predictions = []
     for i, example in enumerate(examples):
         identity = str(example.get("id", i))
@@ -79,6 +85,10 @@ def predict(
             )
         )
     return predictions, sum(e.truncated for e in encoded)
+
+
+def _joined(shares: Sequence[dict[int, Result]]) -> dict[int, Result]:
+    return {i: each for those in shares for i, each in those.items()}
 
 
 def _class_scores(

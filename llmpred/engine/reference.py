@@ -1,14 +1,16 @@
-"""The reference engine: one process, transformers' Trainer for steps, checkpoints and resuming.
+"""The reference engine: transformers' Trainer for steps, checkpoints and resuming.
 
 One "batch" of the Trainer's dataloader is the whole global batch of one optimizer step, which
 `training_step` cuts into micro-batches. So the Trainer's step count is ours, a resumed run skips
-exactly the steps it has done, and running out of memory only changes how a step is cut.
+exactly the steps it has done, and running out of memory only changes how a step is cut. Where
+several processes carry out a run, each gets all global batches and takes its share of each.
 
 A checkpoint is used only if all its files have the hashes that its marker, written last, names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -28,7 +30,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from llmpred.engine import semantics
+from llmpred.engine import parallel, semantics
 from llmpred.engine.encoding import Encoded
 from llmpred.engine.models import (
     Interrupted,
@@ -119,13 +121,16 @@ def train(
     order = itertools.islice(semantics.batches(lengths, spec.optim.batch_size, spec.seed), steps)
     batches = [[examples[i] for i in batch] for batch in order]
 
-    optimizer = semantics.optimizer(model, spec.optim)
     every = spec.execution.checkpoints.every
+    parallel.prepare_deepspeed(spec)
+    zero = parallel.deepspeed_config(spec)
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,
         max_steps=steps,
-        max_grad_norm=spec.optim.grad_clip or math.inf,
+        max_grad_norm=spec.optim.grad_clip or (0.0 if zero else math.inf),
+        deepspeed=zero,
+        ddp_find_unused_parameters=False,
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -144,13 +149,16 @@ def train(
         model=model,
         args=arguments,
         train_dataset=batches,
-        optimizers=(optimizer, semantics.scheduler(optimizer, spec.optim, steps)),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.prepare(base, spec, validation, steps, report, report_at, gradients)
-    resume = newest_checkpoint(folder) if spec.execution.resume == "auto" else None
-    _clear(folder, keep=resume)
+    resume = parallel.agreed(_resumed(folder, spec))
+    if parallel.first():
+        _clear(folder, keep=resume)
+    parallel.barrier()
+    if resume:
+        trainer.go_on_from(resume)
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
@@ -181,12 +189,15 @@ def validation_loss(
     model.eval()
     ordered = sorted(examples, key=lambda example: example.length)
     count = sum(_loss_units(e, spec) for e in ordered)
+    together = parallel.splits_weights(spec)
+    mine = ordered if together else parallel.share(ordered)
 
     def run(batch: Sequence[Encoded]) -> Sequence[float]:
         return [float(micro_loss(model, base, spec, batch, count))]
 
-    with torch.inference_mode():
-        return sum(in_batches(ordered, size, run))
+    with parallel.without_gradients():
+        total = sum(in_batches(mine, size, run))
+    return total if together else sum(parallel.gathered(total))
 
 
 def micro_loss(
@@ -215,6 +226,15 @@ def micro_loss(
             device=logits.device,
         )
         return semantics.token_loss(logits, labels, count)
+
+
+def _resumed(folder: Path, spec: RunSpec) -> Path | None:
+    """Return the checkpoint to continue from: sound, and split among processes as this run is."""
+    newest = newest_checkpoint(folder) if spec.execution.resume == "auto" else None
+    if newest is None:
+        return None
+    split = json.loads((newest / PROGRESS).read_text()).get("split", parallel.name(None))
+    return newest if split == parallel.name(spec.execution.distributed) else None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -297,6 +317,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 class _StepTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose every batch is one whole optimizer step."""
 
+    optimizer: Any
+    lr_scheduler: Any
+
     def prepare(
         self,
         base: LoadedBase,
@@ -326,6 +349,20 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         """Return how long the run has trained, in earlier processes too."""
         return time.time() - self.started
 
+    # DeepSpeed asks for both anew, so they cannot be handed in.
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Any:
+        self.optimizer = self.optimizer or semantics.optimizer(self.model, self.spec.optim)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        self.lr_scheduler = self.lr_scheduler or semantics.scheduler(
+            self.optimizer if optimizer is None else optimizer, self.spec.optim, num_training_steps
+        )
+        return self.lr_scheduler
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=_only)
 
@@ -340,7 +377,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.micro_batch == 1:
+                if self.micro_batch == 1 or parallel.size() > 1:  # the others are within this pass
                     raise OutOfMemory("memory does not hold one training example") from error
             else:
                 self.gradients()
@@ -353,12 +390,24 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def _accumulate(self, model: nn.Module, batch: Sequence[Encoded]) -> torch.Tensor:
         count = sum(_loss_units(e, self.spec) for e in batch)
         total = torch.zeros((), device=self.base.device)
-        for start in range(0, len(batch), self.micro_batch):
-            micro = batch[start : start + self.micro_batch]
-            loss = micro_loss(model, self.base, self.spec, micro, count)
-            self.accelerator.backward(loss)
+        cut = list(parallel.micro_batches(batch, self.micro_batch))
+        for k, (micro, counts) in enumerate(cut, start=1):
+            with self._step_ends(model, k == len(cut)):
+                loss = micro_loss(model, self.base, self.spec, micro, count)
+                # Gradients, and the losses that are logged, are averaged over the processes.
+                loss = loss * (parallel.size() if counts else 0.0)
+                self.accelerator.backward(loss)
             total += loss.detach()
         return total
+
+    def _step_ends(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Say whether processes exchange gradients after this micro-batch."""
+        if self.is_deepspeed_enabled:
+            self.accelerator.gradient_state._set_sync_gradients(last)
+        elif parallel.size() > 1 and not last:
+            held: contextlib.AbstractContextManager[Any] = self.accelerator.no_sync(model)
+            return held
+        return contextlib.nullcontext()
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the Trainer would read tensors that our batches do not have
@@ -381,27 +430,54 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def use_selected(self) -> None:
         """Put the weights of the lowest validation loss back, if they were asked for."""
         if self.best_loss < math.inf:
-            load_trainable(self.model, load_file(Path(self.args.output_dir) / BEST))
+            self._read_weights(Path(self.args.output_dir) / BEST)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         assert output_dir is not None
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self._write_weights(folder / WEIGHTS)
-        progress = {"seconds": self.seconds(), "micro_batch": self.micro_batch}
+        if not parallel.first():
+            return
+        progress = {
+            "seconds": self.seconds(),
+            "micro_batch": self.micro_batch,
+            "split": parallel.name(self.spec.execution.distributed),
+        }
         if self.best_loss < math.inf:
             shutil.copyfile(Path(self.args.output_dir) / BEST, folder / BEST)
             progress["best_loss"] = self.best_loss
         (folder / PROGRESS).write_text(json.dumps(progress))
 
     def _write_weights(self, path: Path) -> None:
-        save_file({n: w.cpu().contiguous() for n, w in trainable(self.model).items()}, path)
+        with parallel.whole(self._trained(), self.spec):
+            if parallel.first():
+                save_file({n: w.cpu().contiguous() for n, w in trainable(self.model).items()}, path)
+
+    def _read_weights(self, path: Path) -> None:
+        weights = parallel.agreed(load_file(path) if parallel.first() else {})
+        with parallel.whole(self._trained(), self.spec, write=True):
+            load_trainable(self.model, weights)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
+        parallel.barrier()
+        if parallel.first():
+            self._seal()
+        parallel.barrier()
+
+    def _seal(self) -> None:
+        """Write the marker of the newest checkpoint, and remove the oldest."""
         folder = Path(self.args.output_dir)
         newest = folder / f"checkpoint-{self.state.global_step}"
-        files = {p.name: _sha256(p) for p in newest.iterdir() if p.is_file() and p.name != MARKER}
+        files = {
+            str(p.relative_to(newest)): _sha256(p)
+            for p in newest.rglob("*")
+            if p.is_file() and p.name != MARKER
+        }
         scratch = newest / f"{MARKER}.part"
         scratch.write_text(json.dumps(files))
         scratch.replace(newest / MARKER)
@@ -411,14 +487,17 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        folder = Path(resume_from_checkpoint)
-        load_trainable(self.model, load_file(folder / WEIGHTS))
-        progress = json.loads((folder / PROGRESS).read_text())
+        load_trainable(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take what a checkpoint keeps besides what the Trainer reads from it."""
+        progress = json.loads((checkpoint / PROGRESS).read_text())
         self.started -= progress["seconds"]
         self.micro_batch = min(self.micro_batch, progress["micro_batch"])
         if "best_loss" in progress:
             self.best_loss = progress["best_loss"]
-            shutil.copyfile(folder / BEST, Path(self.args.output_dir) / BEST)
+            if parallel.first():
+                shutil.copyfile(checkpoint / BEST, Path(self.args.output_dir) / BEST)
 
 
 def _only(batch: list[Any]) -> Any:

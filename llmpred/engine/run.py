@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from llmpred.bases.resolve import ResolvedSpec
-from llmpred.engine import provenance, semantics
+from llmpred.engine import parallel, provenance, semantics
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.evaluate import predict
 from llmpred.engine.models import LoadedBase, LoadedBases
@@ -55,7 +55,9 @@ def execute(
     report: Callable[[int, float], None] = lambda step, loss: None,
     report_at: Collection[int] = (),
 ) -> Outcome:
-    """Carry out a run in this process.
+    """Carry out a run in this process, or this process's part of one that several carry out.
+
+    Of several all return the same outcome; the first one writes the files and is asked to stop.
 
     Args:
         resolved: what to run.
@@ -79,6 +81,7 @@ def execute(
     started = time.time()
     seconds: dict[str, float] = {}
     spec = resolved.spec
+    parallel.check(spec)
     reset_peak_memory()
     with timed(seconds, "load"):
         prepared, base = load(resolved, bases, cache)
@@ -107,7 +110,7 @@ def execute(
                     train,
                     validation,
                     folder,
-                    stop=stop,
+                    stop=lambda: parallel.agreed(stop() if parallel.first() else None),
                     saved=saved,
                     report=report,
                     report_at=report_at,
@@ -117,17 +120,26 @@ def execute(
             if all(map(semantics.finite, curve)):
                 with timed(seconds, "evaluate"):
                     predictions, truncated = predict(
-                        model, base, task, spec, prepared.evaluation, stop
+                        model,
+                        base,
+                        task,
+                        spec,
+                        prepared.evaluation,
+                        # Processes with other shares have other batches: none would wait for all.
+                        stop if parallel.size() == 1 else lambda: None,
                     )
                 counts["evaluation_truncated"] = truncated
             status: Status = "diverged" if semantics.diverged(curve) else "ok"
             if keep_adapter and spec.trains and status == "ok":
                 adapter = folder / "adapter"
-                adapters.save(model, spec.method, adapter)
-            memory = peak_memory(base.device.type)
+                with parallel.whole([p for p in model.parameters() if p.requires_grad], spec):
+                    if parallel.first():
+                        adapters.save(model, spec.method, adapter)
+                parallel.barrier()
+            memory = max(parallel.gathered(peak_memory(base.device.type) or 0)) or None
     finally:
-        if spec.method.adapter.kind == "full":
-            bases.drop()  # its weights are no longer those of the base
+        if spec.method.adapter.kind == "full" or spec.execution.distributed:
+            bases.drop()  # its weights are no longer those of the base, or no longer whole
 
     metrics: dict[str, float | None] = {}
     if predictions:

@@ -313,6 +313,23 @@ class CheckpointSpec(Frozen):
     keep: Positive = 2
 
 
+class DistributedSpec(Frozen):
+    """How several processes carry out one run together.
+
+    Attributes:
+        workers: processes, each on a GPU of its own where there are GPUs.
+        strategy: `ddp` has the whole model in every process; `zero2` splits gradients and the
+            optimizer's state among them, `zero3` the weights too (DeepSpeed; Rajbhandari et al.,
+            2020).
+        offload: what is kept in the CPU's memory instead of the GPU's: nothing, the optimizer's
+            state, or with `zero3` the weights as well (`all`).
+    """
+
+    workers: Positive
+    strategy: Literal["ddp", "zero2", "zero3"] = "ddp"
+    offload: Literal["none", "optimizer", "all"] = "none"
+
+
 class ExecutionSpec(Frozen):
     """How a run is carried out. Two runs that differ here alone are the same run.
 
@@ -325,6 +342,7 @@ class ExecutionSpec(Frozen):
         resume: `auto` continues from the newest sound checkpoint, `none` starts over.
         keep: which adapters stay in the storage: none, the best of a sweep, or all.
         device: where to run.
+        distributed: several processes for one run; None for one process.
     """
 
     engine: Literal["reference"] = "reference"
@@ -335,6 +353,7 @@ class ExecutionSpec(Frozen):
     resume: Literal["auto", "none"] = "auto"
     keep: Literal["none", "best", "all"] = "none"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    distributed: DistributedSpec | None = None
 
 
 class RunSpec(Frozen):
