@@ -31,7 +31,7 @@ def check(spec: RunSpec) -> None:
     wanted = spec.execution.distributed.workers if spec.execution.distributed else 1
     if wanted != size():
         law = f"the run asks for {wanted} processes, but {size()} carry it out"
-        fix = "Start it by a sweep, or leave execution.distributed out."
+        fix = "Leave execution.distributed out: a sweep starts one process a run."
         raise SpecError(Problem(law, "execution.distributed.workers", fix))
 
 

@@ -182,8 +182,8 @@ BAD = [
     ("{data: {source: e.tsv}}", "{holdout: 1.0}", [["`evaluation.holdout` must be below 1"]]),
     (
         "samples: 3",
-        "execution: {distributed: {workers: 2}}",
-        [["unknown key `execution.distributed`", "Valid names"]],
+        "execution: {gpus: 2}",
+        [["unknown key `execution.gpus`", "Valid names"]],
     ),
     ("samples: 3", "execution: {micro_batch: {choice: [1, 2]}}", [["takes no distributions"]]),
 ]
