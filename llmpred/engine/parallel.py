@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmpred.errors import Problem, SpecError
@@ -82,6 +82,22 @@ def agreed(mine: Item) -> Item:
     given = [mine]
     dist.broadcast_object_list(given, src=0)
     return given[0]
+
+
+def by_first(call: Callable[[], Item]) -> Item:
+    """Have the first process do something; all return what it returned, or raise what it raised."""
+    if not _together():
+        return call()
+    result, error = None, None
+    if first():
+        try:
+            result = call()
+        except Exception as raised:
+            error = raised
+    result, error = agreed((result, error))
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:

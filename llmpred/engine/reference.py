@@ -371,7 +371,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         model.train()
         while True:
-            semantics.seed_step(self.spec.seed, self.state.global_step)
+            semantics.seed_step(self.spec.seed, self.state.global_step, parallel.rank())
             try:
                 loss = self._accumulate(model, inputs)
             except Exception as error:

@@ -110,9 +110,9 @@ def execute(
                     train,
                     validation,
                     folder,
-                    stop=lambda: parallel.agreed(stop() if parallel.first() else None),
-                    saved=saved,
-                    report=report,
+                    stop=lambda: parallel.by_first(stop),
+                    saved=lambda: parallel.by_first(saved),
+                    report=lambda step, loss: parallel.by_first(lambda: report(step, loss)),
                     report_at=report_at,
                 )
                 curve, seconds["train"] = came_out.curve, came_out.seconds

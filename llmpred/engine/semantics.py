@@ -33,14 +33,15 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed what a training step draws (dropout) by run and step alone.
+def seed_step(seed: int, step: int, process: int = 0) -> None:
+    """Seed what a training step draws (dropout) by run, step and process alone.
 
     So a step draws the same after a resume, or after it ran out of memory and starts over.
     """
     import torch
 
-    drawn = np.random.SeedSequence([seed % 2**64, step]).generate_state(1, np.uint64)
+    entropy = [seed % 2**64, step, *([process] if process else [])]
+    drawn = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     torch.manual_seed(int(drawn[0]))
 
 

@@ -33,11 +33,30 @@ EXIT_NODE_DIED = 1
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers a sweep has, and what each may use."""
+    """How many runs a sweep does side by side, and what they may use.
+
+    Attributes:
+        count: runs side by side.
+        cpus: of each process.
+        gpus: of each process.
+        processes: of each run.
+    """
 
     count: int
     cpus: float
     gpus: float
+    processes: int = 1
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Tune sets aside for a run.
+
+        Ray Train sets aside what the processes of one run need; whoever waits for them needs
+        nothing, but Tune wants to be asked for something.
+        """
+        if self.processes > 1:
+            return {"memory": 1.0}
+        return {"cpu": self.cpus, "gpu": self.gpus}
 
 
 @contextmanager
@@ -174,3 +193,32 @@ def choose_workers(
     while places(cpus + 1) >= count:
         cpus += 1
     return Workers(count, float(cpus), 1.0 if on_gpu else 0.0)
+
+
+def choose_groups(
+    nodes: Sequence[dict[str, float]], runs: int, processes: int, max_concurrent: int | None
+) -> Workers:
+    """Decide how many runs go side by side that have several processes each.
+
+    A process gets a GPU where the cluster has enough of them, and CPUs otherwise.
+
+    Args:
+        nodes: resources of each node of the cluster, as Ray tells them.
+        runs: how many there are to do.
+        processes: of each run.
+        max_concurrent: the user's limit.
+
+    Raises:
+        LlmpredError: when the cluster has no room for one run.
+    """
+    gpus, cpus = (int(sum(node.get(name, 0.0) for node in nodes)) for name in ("GPU", "CPU"))
+    if cpus < processes:
+        raise LlmpredError(
+            f"A run asks for {processes} processes with a CPU each, but the Ray cluster has {cpus} "
+            "CPUs. Add nodes, or lower execution.distributed.workers."
+        )
+    on_gpu = gpus >= processes
+    room = (min(gpus, cpus) if on_gpu else cpus) // processes
+    count = max(1, min(room, runs, max_concurrent or runs))
+    each = max(1, cpus // (count * processes)) if len(nodes) == 1 else 1
+    return Workers(count, float(each), 1.0 if on_gpu else 0.0, processes)

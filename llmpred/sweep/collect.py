@@ -21,7 +21,7 @@ from typing import Any
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.errors import StorageError
 from llmpred.ledger import Ledger, claims
-from llmpred.sweep.cluster import Workers, choose_workers, connected
+from llmpred.sweep.cluster import Workers, choose_groups, choose_workers, connected
 from llmpred.sweep.orders import DEATHS, OPEN, POLL_SECONDS, Done, Orders, sweep_id
 from llmpred.sweep.plan import Plan, memory_bytes, packs
 from llmpred.sweep.progress import Progress
@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         max_hours: wall time; runs in progress stop at a step and are resumed by the next collect.
         max_cost: money, in the unit of `price_per_hour`.
-        price_per_hour: of one worker.
+        price_per_hour: of one worker, or one process of a run that has several.
         max_concurrent: runs side by side.
     """
 
@@ -43,11 +43,11 @@ class Limits:
     price_per_hour: float | None = None
     max_concurrent: int | None = None
 
-    def deadline(self, started: float, workers: int) -> float | None:
+    def deadline(self, started: float, workers: Workers) -> float | None:
         """Return when to stop, in seconds since the epoch."""
         hours = [] if self.max_hours is None else [self.max_hours]
         if self.max_cost is not None and self.price_per_hour:
-            hours.append(self.max_cost / (self.price_per_hour * workers))
+            hours.append(self.max_cost / (self.price_per_hour * workers.count * workers.processes))
         return started + 3600 * min(hours) if hours else None
 
 
@@ -112,7 +112,7 @@ def collect(
 
     with connected(address) as ray, progress, stop_on_signal(ledger, orders, progress) as asked:
         workers = workers_for(ray, runs, len(runs), limits)
-        orders = dataclasses.replace(orders, deadline=limits.deadline(started, workers.count))
+        orders = told(orders, workers, limits.deadline(started, workers))
         left, interrupted = runs, None
         while left and not interrupted:
             errors = fit(left, orders, workers, take)
@@ -132,7 +132,9 @@ def collect(
 def workers_for(
     ray: Any, runs: Sequence[ResolvedSpec], side_by_side: int, limits: Limits
 ) -> Workers:
-    """Return how many workers the cluster has room for, at the memory that the largest run needs.
+    """Return how many runs the cluster has room for, at the memory that the largest one needs.
+
+    The runs of a space agree in `execution`, so all have as many processes.
 
     Args:
         ray: the connected module.
@@ -141,8 +143,15 @@ def workers_for(
         limits: the user's.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if distributed := runs[0].spec.execution.distributed:
+        return choose_groups(nodes, side_by_side, distributed.workers, limits.max_concurrent)
     memory = max(memory_bytes(run) for run in runs)
     return choose_workers(nodes, side_by_side, memory, limits.max_concurrent)
+
+
+def told(orders: Orders, workers: Workers, deadline: float | None) -> Orders:
+    """Return orders with what is known once the cluster is."""
+    return dataclasses.replace(orders, deadline=deadline, cpus=int(workers.cpus))
 
 
 def label(run: ResolvedSpec) -> str:
@@ -172,7 +181,7 @@ def fit(
     packed = packs(runs, workers.count)
     trainable = tune.with_resources(
         tune.with_parameters(pack_trainable(), packs=packed, orders=orders),
-        {"cpu": workers.cpus, "gpu": workers.gpus},
+        workers.resources,
     )
     with tempfile.TemporaryDirectory(prefix="llmpred-tune-") as scratch:
         tuner = tune.Tuner(

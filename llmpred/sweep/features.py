@@ -7,6 +7,7 @@ on after any end and loses at most what was being measured.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import shutil
@@ -95,8 +96,15 @@ def jobs_for(
     for run in runs:
         for name in names:
             key = BY_NAME[name].key(run, embedder_hash(run, embedder))
-            jobs.setdefault((name, key), Job(name, key, run))
+            jobs.setdefault((name, key), Job(name, key, _alone(run)))
     return jobs
+
+
+def _alone(run: ResolvedSpec) -> ResolvedSpec:
+    """Return the run as one process carries it out: measuring is one process's work."""
+    execution = run.spec.execution.model_copy(update={"distributed": None})
+    spec = run.spec.model_copy(update={"execution": execution})
+    return dataclasses.replace(run, spec=spec)
 
 
 def extract(

@@ -59,6 +59,7 @@ class Orders:
         deadline: seconds since the epoch after which no run goes on.
         supersede: keys to run although the ledger has them.
         lease_seconds: of claims.
+        cpus: of each process of a run that several carry out.
     """
 
     storage: str
@@ -68,6 +69,7 @@ class Orders:
     deadline: float | None = None
     supersede: frozenset[str] = frozenset()
     lease_seconds: float = claims.LEASE_SECONDS
+    cpus: int = 1
 
     @property
     def stop_file(self) -> str:

@@ -28,7 +28,7 @@ from llmpred.spec.distributions import ENUMERABLE, Leaf
 from llmpred.spec.run import RunSpec
 from llmpred.spec.space import Combination, SearchSpec, Space, combinations, materialize
 from llmpred.sweep.cluster import Workers, connected
-from llmpred.sweep.collect import Limits, collect, stop_on_signal, workers_for
+from llmpred.sweep.collect import Limits, collect, stop_on_signal, told, workers_for
 from llmpred.sweep.orders import DEATHS, SCORED, Done, Orders, State, sweep_id
 from llmpred.sweep.plan import examples_seen, make_plan
 from llmpred.sweep.progress import Progress
@@ -147,7 +147,7 @@ def search(
 
     with connected(address) as ray, progress, stop_on_signal(ledger, orders, progress) as asked:
         workers = workers_for(ray, examples, max(counts), limits)
-        orders = dataclasses.replace(orders, deadline=limits.deadline(started, workers.count))
+        orders = told(orders, workers, limits.deadline(started, workers))
         for place, (run, count) in enumerate(zip(examples, counts, strict=True)):
             progress.say(f"searching {searched[place]}: {run.dataset} {run.base}, {count} trials")
             fit(space, place, run, count, orders, workers, take)
@@ -208,7 +208,7 @@ def fit(
         tune.with_parameters(
             trial_trainable(), space=space, place=place, rungs=rungs, orders=orders
         ),
-        {"cpu": workers.cpus, "gpu": workers.gpus},
+        workers.resources,
     )
 
     def hear(result: dict[str, Any]) -> None:

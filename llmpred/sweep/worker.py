@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,8 @@ def _run_and_record(
         if run.spec.trains and not again:
             trained = fetched(storage, kept, Path(scratch) / "adapter")
         try:
-            outcome = execute(
-                run,
-                bases,
-                folder,
+            outcome = _executor(run, bases, orders)(
+                folder=folder,
                 cache=orders.cache,
                 trained=trained,
                 keep_adapter=run.spec.execution.keep != "none" and trained is None,
@@ -185,6 +184,16 @@ def _run_and_record(
         shutil.rmtree(folder, ignore_errors=True)
         storage.delete_folder(place)
     return record
+
+
+def _executor(run: ResolvedSpec, bases: LoadedBases, orders: Orders) -> Callable[..., Outcome]:
+    """Return what carries out a run: this process, or several that it starts."""
+    if run.spec.execution.distributed is None:
+        return partial(execute, run, bases)
+    from llmpred.distributed.together import carry_out
+
+    bases.drop()  # the processes load their own, and need the memory
+    return partial(carry_out, run, cpus=orders.cpus)
 
 
 def fetched(storage: Storage, place: str, folder: Path) -> Path | None:

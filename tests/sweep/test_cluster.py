@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from llmpred.errors import LlmpredError
-from llmpred.sweep.cluster import Workers, choose_workers, this_machine
+from llmpred.sweep.cluster import Workers, choose_groups, choose_workers, this_machine
 
 GB = 10**9
 
@@ -27,6 +27,30 @@ def test_workers_fit_the_nodes(
     nodes: list[dict[str, float]], runs: int, limit: int | None, workers: Workers
 ) -> None:
     assert choose_workers(nodes, runs, GB, limit) == workers
+
+
+@pytest.mark.parametrize(
+    ("nodes", "runs", "processes", "limit", "workers"),
+    [
+        ([{"CPU": 2.0}], 12, 2, None, Workers(1, 1.0, 0.0, 2)),
+        ([{"CPU": 16.0}], 12, 2, 2, Workers(2, 4.0, 0.0, 2)),
+        ([{"CPU": 16.0, "GPU": 2.0}] * 2, 6, 2, None, Workers(2, 1.0, 1.0, 2)),
+        ([{"CPU": 16.0, "GPU": 1.0}], 6, 2, None, Workers(6, 1.0, 0.0, 2)),
+    ],
+)
+def test_groups_of_processes_fit_the_cluster(
+    nodes: list[dict[str, float]],
+    runs: int,
+    processes: int,
+    limit: int | None,
+    workers: Workers,
+) -> None:
+    assert choose_groups(nodes, runs, processes, limit) == workers
+
+
+def test_a_cluster_too_small_for_a_run_is_said() -> None:
+    with pytest.raises(LlmpredError, match=r"asks for 4 processes.*has 2 CPUs"):
+        choose_groups([{"CPU": 2.0}], 1, 4, None)
 
 
 def test_a_cluster_without_a_cpu_is_said() -> None:
