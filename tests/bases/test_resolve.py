@@ -128,6 +128,10 @@ DECIDED: dict[str, tuple[str, Any]] = {
     "evaluation.metrics": ("elsewhere", None),  # needs a registered one
     "evaluation.max_new_tokens": ("nothing", 3),  # nothing is generated
     "seed": ("train", 1),
+    **dict.fromkeys(  # tests/engine/test_parallel.py
+        (f"execution.distributed.{name}" for name in ("workers", "strategy", "offload")),
+        ("elsewhere", None),
+    ),
     "execution.engine": ("elsewhere", None),  # there is but one
     "execution.micro_batch": ("nothing", 3),
     "execution.eval_batch": ("nothing", 7),
