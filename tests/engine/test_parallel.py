@@ -26,7 +26,7 @@ STRATEGIES = ["ddp", pytest.param("zero2", marks=slow), pytest.param("zero3", ma
 UNEVEN = {"lr": 1e-3, "max_steps": 6, "batch_size": 7}
 
 
-def spec_of(base: Path, strategy: str | None, **changes: Any) -> RunSpec:
+def spec_of(base: Path, strategy: str | None, /, **changes: Any) -> RunSpec:
     distributed = strategy and {"workers": 2, "strategy": strategy}
     execution = {"micro_batch": 2, "eval_batch": 5, "device": "cpu", "distributed": distributed}
     changes["execution"] = execution | changes.get("execution", {})
@@ -137,6 +137,22 @@ def test_a_stopped_run_goes_on_where_all_its_processes_were(
     assert together(spec, tmp_path / "parts", stop=4) is None
     assert [p.name for p in (tmp_path / "parts").glob("checkpoint-*")] == ["checkpoint-4"]
     agree(whole, together(spec, tmp_path / "parts"))
+
+
+@slow
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_a_quantised_base_can_be_shared(strategy: str, tiny_causal: Path, tmp_path: Path) -> None:
+    """Products of 4-bit weights differ with the rows that share them, so losses do by more."""
+    nf4 = {"base": {"quantization": "nf4"}}
+    alone = carry_out(spec_of(tiny_causal, None, **nf4), tmp_path / "one", keep_adapter=True)
+    outcome = together(spec_of(tiny_causal, strategy, **nf4), tmp_path / "two")
+    assert outcome is not None
+    assert losses(outcome) == pytest.approx(losses(alone), abs=0.02)
+    assert losses(outcome)[0] != losses(outcome)[-1]
+    again = carry_out(
+        spec_of(tiny_causal, None, **nf4), tmp_path / "again", trained=outcome.adapter
+    )
+    assert again.predictions["prediction"].equals(outcome.predictions["prediction"])
 
 
 @slow
