@@ -7,9 +7,12 @@ to with what only the asker can do (keep a checkpoint, judge a report) and with 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,13 @@ from llmpred.engine.run import Outcome, execute
 from llmpred.errors import LlmpredError, Problem, StorageError
 
 POLL_SECONDS = 0.5
+TRAIN = {
+    # A busy machine, or a node that is only just being rented, takes longer than Ray's minute.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # whoever asks notices by itself
+}
+NO_ROOM = "WorkerGroupStartupTimeoutError"  # Ray's own name, of a module that is not public
+OFFLOADED = "cpu:gloo,cuda:nccl"
 LIVES = 3  # how often processes are started when one died, or failed by no error of ours
 
 
@@ -30,6 +40,7 @@ def carry_out(
     folder: Path,
     *,
     cpus: int = 1,
+    gpu: bool = False,
     cache: Path | None = None,
     trained: Path | None = None,
     keep_adapter: bool = False,
@@ -40,10 +51,10 @@ def carry_out(
 ) -> Outcome:
     """Carry out a run that names `execution.distributed`; arguments are those of `execute`.
 
-    Each process has `cpus` of the cluster's, and a GPU where there is one for each.
+    Each process has `cpus` of the cluster's CPUs, and one of its GPUs if `gpu`.
     To be called where Ray is connected. Where a process runs out of memory, all start again from
-    the newest checkpoint with micro-batches of half the size; where one dies or fails otherwise, as
-    they were.
+    the newest checkpoint with batches of half the size; where one dies or fails otherwise, as
+    they were. For room it waits without end, as a run of one process does.
 
     Raises:
         Interrupted, OutOfMemory, BaseError, DataError: as `execute` does.
@@ -56,16 +67,28 @@ def carry_out(
         "keep_adapter": keep_adapter,
         "report_at": frozenset(report_at),
         "threads": cpus,
+        "gpu": gpu,
+        "directory": Path.cwd(),
     }
     answers: dict[str, Callable[..., None]] = {"saved": saved, "report": report}
-    micro_batch, deaths = resolved.spec.execution.micro_batch, 0
+    execution, deaths = resolved.spec.execution, 0
+    micro_batch, eval_batch = execution.micro_batch, execution.eval_batch
+    distributed = resolved.spec.execution.distributed
+    assert distributed is not None
+    share = math.ceil(resolved.spec.optim.batch_size / distributed.workers)
     while True:
+        if reason := stop():
+            raise Interrupted(reason)
         try:
-            outcome = _started(_cut(resolved, micro_batch), asked, answers, stop)
+            smaller = resolved.with_execution(micro_batch=micro_batch, eval_batch=eval_batch)
+            outcome = _started(smaller, asked, answers, stop)
         except OutOfMemory:
-            if micro_batch == 1:
+            if micro_batch == eval_batch == 1:
                 raise
-            micro_batch //= 2
+            eval_batch = eval_batch // 2 or 1
+            micro_batch = min(micro_batch, share) // 2 or 1
+        except _NoRoomError:
+            continue
         except _BrokenError as death:
             deaths += 1
             if deaths == LIVES:
@@ -79,12 +102,8 @@ class _BrokenError(Exception):
     """A process died, or the others' words broke off: worth another try."""
 
 
-def _cut(resolved: ResolvedSpec, micro_batch: int) -> ResolvedSpec:
-    import dataclasses
-
-    execution = resolved.spec.execution.model_copy(update={"micro_batch": micro_batch})
-    spec = resolved.spec.model_copy(update={"execution": execution})
-    return dataclasses.replace(resolved, spec=spec)
+class _NoRoomError(Exception):
+    """The cluster had no room for the processes so far: no fault of theirs."""
 
 
 def _started(
@@ -95,15 +114,24 @@ def _started(
 ) -> Outcome:
     """Start the processes once, serve them, and return what they gave."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    desk = ray.remote(num_cpus=0)(_Desk).remote()
+    # Here, so that no other node's end takes it away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    desk = ray.remote(num_cpus=0, scheduling_strategy=here)(_Desk).remote()
     errors: list[Exception] = []
-    fitting = threading.Thread(target=_fit, args=(resolved, asked, desk, errors), name="fit")
+    work = (resolved, asked, desk, errors)
+    fitting = threading.Thread(target=_fit, args=work, name="fit", daemon=True)
     fitting.start()
     refused: Exception | None = None
     while fitting.is_alive():
-        if refused is None and (reason := stop()):
-            ray.get(desk.stop.remote(Interrupted(reason)))
+        try:
+            reason = None if refused else stop()
+        except Exception as error:  # such as a storage that does not answer
+            refused, reason = error, str(error)
+        if reason and not ray.get(desk.stop.remote(Interrupted(reason))):
+            ray.kill(desk)  # still waiting for room; processes that come after all find it closed
+            raise refused or Interrupted(reason)
         call = ray.get(desk.next.remote(POLL_SECONDS))
         if call is None:
             continue
@@ -120,6 +148,8 @@ def _started(
         raise refused
     if told is not None:
         raise told
+    if outcome is None and errors and NO_ROOM in _kinds(errors[0]):
+        raise _NoRoomError
     if outcome is None:
         raise _BrokenError(_cause(errors[0]) if errors else "no outcome")
     found: Outcome = outcome
@@ -136,22 +166,30 @@ def _fit(
 
     distributed = resolved.spec.execution.distributed
     assert distributed is not None
-    total = ray.cluster_resources()
-    gpu = resolved.spec.execution.device != "cpu" and total.get("GPU", 0) >= distributed.workers
+    for name, value in TRAIN.items():
+        os.environ.setdefault(name, value)
+    # Ray names the model of a GPU that is there; one that is only said to be there has none. Where
+    # there is none yet, an autoscaler will bring real ones.
+    there = ray.cluster_resources()
+    named = any(name.startswith("accelerator_type") for name in there)
+    cuda = asked["gpu"] and (named or not there.get("GPU"))
+    # What is offloaded is exchanged too: the norm of gradients, whole weights to save.
+    backend = "gloo" if not cuda else "nccl" if distributed.offload == "none" else OFFLOADED
     with tempfile.TemporaryDirectory(prefix="llmpred-train-") as scratch:
         trainer = TorchTrainer(
             _process,
             train_loop_config={**asked, "run": resolved, "desk": desk},
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            torch_config=TorchConfig(backend=backend),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=distributed.workers,
-                use_gpu=gpu,
-                resources_per_worker={"CPU": asked["threads"], "GPU": int(gpu)},
+                use_gpu=asked["gpu"],
+                resources_per_worker={"CPU": asked["threads"], "GPU": int(asked["gpu"])},
             ),
             run_config=ray.train.RunConfig(
                 name=resolved.key,
                 storage_path=scratch,  # unused: checkpoints are the engine's own
-                failure_config=ray.train.FailureConfig(max_failures=0),
+                # Left to itself it would wait for room without end.
+                failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
         try:
@@ -168,7 +206,13 @@ def _process(config: dict[str, Any]) -> None:
     from llmpred.engine import parallel
 
     torch.set_num_threads(config["threads"])
+    with suppress(OSError):  # relative paths of data start where the asker is, if that is here
+        os.chdir(config["directory"])
+    if not torch.cuda.is_available():  # Ray goes by what it was told the node has
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     run: ResolvedSpec = config["run"]
+    if not config["gpu"]:  # Ray hides no GPU from those that were given none
+        run = run.with_execution(device="cpu")
     desk, folder = config["desk"], Path(config["folder"])
 
     def call(name: str, *values: Any) -> None:
@@ -179,6 +223,8 @@ def _process(config: dict[str, Any]) -> None:
         reason: Interrupted | None = ray.get(desk.asked.remote())
         return str(reason) if reason else None
 
+    if stop():
+        return
     try:
         if run.spec.base.name in KNOWN:
             fetch.add(run.spec.base.name)  # the driver brought it to its own node only
@@ -215,14 +261,18 @@ class _Desk:
         self.calls: asyncio.Queue[tuple[str, tuple[Any, ...]]] = asyncio.Queue()
         self.answers: asyncio.Queue[Exception | None] = asyncio.Queue()
         self.reason: Exception | None = None
+        self.come = False
         self.outcome: Outcome | None = None
         self.told: Exception | None = None
 
     async def asked(self) -> Exception | None:
+        self.come = True
         return self.reason
 
-    async def stop(self, reason: Exception) -> None:
+    async def stop(self, reason: Exception) -> bool:
+        """Take a reason to stop; return whether any process has come that will hear of it."""
         self.reason = self.reason or reason
+        return self.come
 
     async def call(self, name: str, values: tuple[Any, ...]) -> Exception | None:
         await self.calls.put((name, values))
@@ -247,6 +297,12 @@ class _Desk:
 
     async def ended(self) -> tuple[Outcome | None, Exception | None]:
         return self.outcome, self.told
+
+
+def _kinds(error: BaseException) -> set[str]:
+    """Return the names of an error's class and of what Ray wraps in it."""
+    inner = getattr(error, "controller_failure", None)
+    return {type(error).__name__, *([type(inner).__name__] if inner else [])}
 
 
 def _cause(error: BaseException) -> str:

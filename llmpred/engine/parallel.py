@@ -13,11 +13,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llmpred.engine import sharded
 from llmpred.errors import Problem, SpecError
 from llmpred.spec.run import DistributedSpec, RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from llmpred.engine.models import LoadedBase
 
 Item = TypeVar("Item")
 
@@ -120,7 +123,39 @@ def micro_batches(batch: Sequence[Item], micro_batch: int) -> Iterator[tuple[Seq
 def splits_weights(spec: RunSpec) -> bool:
     """Whether no process has the whole model, so that all have to take every pass together."""
     distributed = spec.execution.distributed
-    return distributed is not None and distributed.strategy == "zero3"
+    return distributed is not None and distributed.strategy in ("zero3", "fsdp2")
+
+
+def by_fsdp(spec: RunSpec) -> bool:
+    """Whether FSDP2 splits the model (`sharded`)."""
+    distributed = spec.execution.distributed
+    return distributed is not None and distributed.strategy == "fsdp2"
+
+
+def split(model: nn.Module, base: LoadedBase, spec: RunSpec) -> None:
+    """Split the model among the processes if none has the whole of it, weight by weight.
+
+    So what lies in the CPU's memory until now reaches a GPU as its share only. A quantised base is
+    on its device already; DeepSpeed splits it by itself.
+
+    Args:
+        model: to train.
+        base: that it was made of.
+        spec: the settled run.
+    """
+    distributed = spec.execution.distributed
+    if distributed is None or not splits_weights(spec):
+        return
+    if distributed.strategy == "fsdp2":
+        sharded.shard(model, base.model, base.device, offload=distributed.offload == "all")
+    elif spec.base.quantization == "none":
+        prepare_deepspeed(spec)
+        import deepspeed
+
+        deepspeed.zero.Init(module=model, config_dict_or_path=deepspeed_config(spec))
+        for module in model.modules():  # buffers have no shares
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.to(base.device)
 
 
 @contextlib.contextmanager
@@ -136,23 +171,25 @@ def without_gradients() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole(
-    parameters: Sequence[nn.Parameter], spec: RunSpec, *, write: bool = False
-) -> Iterator[None]:
-    """Have parameters that are split among processes whole in each, within the body.
+def whole(model: nn.Module, spec: RunSpec, *, write: bool = False) -> Iterator[None]:
+    """Have trained parameters that are split among processes whole in each, within the body.
 
     Args:
-        parameters: of the model.
+        model: that is trained.
         spec: the settled run.
         write: what the first process changes about them is kept.
     """
     if not splits_weights(spec):
         yield
-        return
-    import deepspeed
+    elif by_fsdp(spec):
+        with sharded.whole(model, write=write):
+            yield
+    else:
+        import deepspeed
 
-    with deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if write else None):
-        yield
+        trained = [p for p in model.parameters() if p.requires_grad]
+        with deepspeed.zero.GatheredParameters(trained, modifier_rank=0 if write else None):
+            yield
 
 
 def deepspeed_config(spec: RunSpec) -> dict[str, Any] | None:
@@ -162,7 +199,7 @@ def deepspeed_config(spec: RunSpec) -> dict[str, Any] | None:
     engine says itself which one ends a step.
     """
     distributed = spec.execution.distributed
-    if distributed is None or distributed.strategy == "ddp":
+    if distributed is None or distributed.strategy not in ("zero2", "zero3"):
         return None
     zero: dict[str, Any] = {"stage": 2 if distributed.strategy == "zero2" else 3}
     if distributed.offload != "none":

@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from llmpred.ledger.ledger import Compaction as Compaction
     from llmpred.ledger.ledger import Finding as Finding
     from llmpred.ledger.ledger import Ledger as Ledger
+    from llmpred.ledger.ledger import opened as opened
     from llmpred.ledger.record import RunRecord as RunRecord
     from llmpred.ledger.storage import DamagedFolder as DamagedFolder
     from llmpred.ledger.storage import Storage as Storage
     from llmpred.ledger.storage import safe_name as safe_name
 
+DEFAULT_STORAGE = "~/llmpred"
+
 _HOMES = {
     "claims": "Claim Heartbeat Owner claim release renew status this_process",
     "difference": "Difference diff",
     "exchange": "Imported export import_table",
-    "ledger": "AlreadyRecorded Compaction Finding Ledger",
+    "ledger": "AlreadyRecorded Compaction Finding Ledger opened",
     "record": "RunRecord",
     "storage": "DamagedFolder Storage safe_name",
 }

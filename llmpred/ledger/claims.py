@@ -25,6 +25,7 @@ import functools
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -38,7 +39,7 @@ from llmpred.errors import Problem, StorageError
 from llmpred.ledger.storage import Storage, checked
 from llmpred.spec.canonical import digest
 
-LEASE_SECONDS = 120.0
+LEASE_SECONDS = float(os.environ.get("LLMPRED_LEASE_SECONDS", "120"))
 CLOCK_SKEW = 10.0
 START_TOLERANCE = 0.05  # process start times are compared in seconds since boot
 
@@ -192,6 +193,43 @@ def sweep(storage: Storage, done: Iterable[str]) -> int:
             storage.delete_many(_path(key, n) for n in numbers if n <= newest.generation)
             swept += 1
     return swept
+
+
+def silent(storage: Storage, collector: str, released: set[str]) -> list[Claim]:
+    """Return the claims of a sweep that ran out although their owners are not known to be dead.
+
+    Args:
+        storage: where the claims are.
+        collector: the sweep.
+        released: paths of claims that need not be read; those found released are added.
+    """
+    newest: dict[str, int] = {}
+    for path in storage.list("claims/"):
+        _, key, name = path.split("/")
+        if (stem := Path(name).stem).isdecimal():
+            newest[key] = max(newest.get(key, 0), int(stem))
+    found = []
+    for key, generation in newest.items():
+        path = _path(key, generation)
+        held = None if path in released else _read(storage, key, generation)
+        if held is None:
+            continue
+        if held.released or held.owner.collector != collector:
+            released.add(path)
+        elif time.time() > held.expires + CLOCK_SKEW and not _dead(held.owner):
+            found.append(held)
+    return found
+
+
+def kill(owner: Owner) -> bool:
+    """Kill a process of this machine; return whether it was here and alive."""
+    if owner.machine != _machine() or _dead(owner):
+        return False
+    try:
+        os.kill(owner.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # it just ended, or is another user's
+        return False
+    return True
 
 
 class Heartbeat:

@@ -46,8 +46,8 @@ def flatten(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a record's JSON: column name -> text, number, boolean or None.
 
     Columns are `metric.NAME`, `optim.lr` and the other paths of the spec, `hash.NAME`,
-    `version.NAME`, `wall.PHASE` (seconds), `tokens.KIND`, `count.KIND`; the fields of an imported
-    row keep their names.
+    `version.NAME`, `wall.PHASE` (seconds), `tokens.KIND`, `parameters.KIND`, `count.KIND`; the
+    fields of an imported row keep their names.
     """
     spec: Mapping[str, Any] = payload.get("spec") or {}
     provenance: Mapping[str, Any] = payload.get("provenance") or {}
@@ -74,9 +74,10 @@ def flatten(payload: Mapping[str, Any]) -> dict[str, Any]:
         ("version", "versions"),
         ("wall", "wall_seconds"),
         ("tokens", "tokens"),
+        ("parameters", "parameters"),
         ("count", "counts"),
     ):
-        row |= {f"{prefix}.{name}": value for name, value in payload[group].items()}
+        row |= {f"{prefix}.{name}": value for name, value in payload.get(group, {}).items()}
     row |= {
         "peak_memory_bytes": payload["peak_memory_bytes"],
         "adapter": payload["adapter"],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
+
+from llmpred.spec.canonical import canonical_json
 
 
 class _Absent:
@@ -64,3 +67,18 @@ def _item(mapping: Mapping[str, Any], name: str) -> Any:
 
 def _shown(value: Any) -> str:
     return repr(value) if value is ABSENT else json.dumps(value, ensure_ascii=False)
+
+
+def told_apart(payloads: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return for each of several payloads what it has where they differ, such as `lr 0.001`."""
+    paths = {d.path.split("[")[0]: None for p in payloads[1:] for d in diff(payloads[0], p)}
+    return [[_told(payload, path) for path in paths] for payload in payloads]
+
+
+def _told(payload: Mapping[str, Any], path: str) -> str:
+    value: Any = payload
+    for name in path.split("."):
+        value = (value or {}).get(name)
+    text = value if isinstance(value, str) else canonical_json(value)
+    said = "unset" if value is None else shorten(text, 60)
+    return f"{path.rpartition('.')[2]} {said}"

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import secrets
 import time
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from pydantic import ValidationError
 
 from llmpred.errors import Problem, StorageError
-from llmpred.ledger import claims
+from llmpred.ledger import DEFAULT_STORAGE, claims
 from llmpred.ledger.columns import flatten, in_order, stack, to_table
 from llmpred.ledger.record import FINAL, SCHEMA, RunRecord, checksum_of
 from llmpred.ledger.storage import Storage
@@ -111,6 +112,12 @@ class _Index:
 
     def stands(self, key: str) -> bool:
         return key in self.highest and (key, self.highest[key]) not in self.unpaid
+
+
+def opened(storage: str | Path | None = None) -> Ledger:
+    """Return the ledger at a root; None takes LLMPRED_STORAGE, or else `DEFAULT_STORAGE`."""
+    root = str(storage or os.environ.get("LLMPRED_STORAGE") or DEFAULT_STORAGE)
+    return Ledger(root if "://" in root else Path(root).expanduser())
 
 
 class Ledger:

@@ -38,6 +38,7 @@ class RunRecord(BaseModel):
         wall_seconds: by phase: load, train, evaluate, total.
         peak_memory_bytes: of the process on the CPU, of the device on a GPU.
         tokens: by kind: train (all tokens seen), target (those in the loss).
+        parameters: weights: total (of the base), trainable.
         counts: rows: train, validation, evaluation, truncated, skipped.
         predictions_sha256: of the Parquet file beside the record; None if there is none.
         adapter: path of the kept adapter inside the storage; None if not kept.
@@ -67,6 +68,7 @@ class RunRecord(BaseModel):
     wall_seconds: dict[str, float] = Field(default_factory=dict)
     peak_memory_bytes: int | None = None
     tokens: dict[str, int] = Field(default_factory=dict)
+    parameters: dict[str, int] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)
     predictions_sha256: str | None = None
     adapter: str | None = None

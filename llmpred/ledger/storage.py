@@ -29,6 +29,7 @@ MANIFEST = "manifest.json"  # written last, so a folder that has it is whole
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 CONFLICT_RETRIES = 6
 STALE_SECONDS = 24 * 3600.0
+NAME_BYTES = 80  # of a name in a path, where file systems take 255 of the whole
 
 _PART = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]+")
 
@@ -38,10 +39,11 @@ def safe_name(name: str) -> str:
 
     A name that had to change ends in a hash of the original, so two names never share a part.
     """
-    part = re.sub(r"[^\w.-]+", "-", name)[:80].strip("-.") or "unnamed"
+    part = re.sub(r"[^\w.-]+", "-", name).encode()[:NAME_BYTES].decode(errors="ignore")
+    part = part.strip("-.") or "unnamed"
     if part == name:
         return part
-    return f"{part}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{part}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def checked(path: str) -> str:

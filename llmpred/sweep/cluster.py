@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,18 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+# Of a cluster that nobody else is meant to reach: metrics are what Ray tells without the token. Two
+# of their servers know no switch; on a port that does not exist they do not start.
+PRIVATE = {
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "65536",
+    "DASHBOARD_METRIC_PORT": "65536",
+}
 # What trials do is told by the sweep itself, and a worker's death is no error of ours.
 NOISY = ("ray.tune", "ray._private.authentication")
+AUTOSCALER = "LLMPRED_AUTOSCALER"  # what an autoscaler may start, since Ray does not tell
+NODES = re.compile(r"(\d+)x(\w+=\d+(?:,\w+=\d+)*)")  # 8xCPU=8,GPU=1
+HEAD = "node:__internal_head__"  # the resource by which Ray marks the head
 NODE_DIED = "Ray's process on this machine died; finished runs are kept. The same command resumes."
 EXIT_NODE_DIED = 1
 
@@ -40,12 +51,14 @@ class Workers:
         cpus: of each process.
         gpus: of each process.
         processes: of each run.
+        by_train: whether Ray Train starts them, one or several.
     """
 
     count: int
     cpus: float
     gpus: float
     processes: int = 1
+    by_train: bool = False
 
     @property
     def resources(self) -> dict[str, float]:
@@ -54,7 +67,7 @@ class Workers:
         Ray Train sets aside what the processes of one run need; whoever waits for them needs
         nothing, but Tune wants to be asked for something.
         """
-        if self.processes > 1:
+        if self.by_train:
             return {"memory": 1.0}
         return {"cpu": self.cpus, "gpu": self.gpus}
 
@@ -71,10 +84,13 @@ def connected(address: str | None) -> Iterator[Any]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
-    if not address and "RAY_AUTH_MODE" not in os.environ:
-        # A token of its own guards the private cluster. Left to itself Ray would keep one in the
-        # home folder, and a later `ray start` would then refuse `ray job submit` without it.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if not address:
+        for name, value in PRIVATE.items():
+            os.environ.setdefault(name, value)
+        if "RAY_AUTH_MODE" not in os.environ:
+            # A token of its own guards the private cluster. Left to itself Ray would keep one in
+            # the home folder, and a later `ray start` would then refuse `ray job submit` without.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     for name in NOISY:
@@ -93,7 +109,7 @@ def connected(address: str | None) -> Iterator[Any]:
                 "run on this machine alone.",
             )
         ) from error
-    with redirect_stdout(sys.stderr):  # Ray tells of dead workers there; stdout is for results
+    with redirect_stdout(_Brief()):  # Ray tells of dead nodes there; stdout is for results
         try:
             if address:
                 yield ray
@@ -104,6 +120,18 @@ def connected(address: str | None) -> Iterator[Any]:
             ray.shutdown()
             if not address:
                 shutil.rmtree(started.address_info["session_dir"], ignore_errors=True)
+
+
+class _Brief(io.StringIO):
+    """Passes the first line of what is printed on to standard error.
+
+    Of a node that died Ray prints half of its log; the first line says which and why.
+    """
+
+    def write(self, text: str) -> int:
+        if lines := text.strip().splitlines():
+            sys.stderr.write(lines[0] + "\n")
+        return len(text)
 
 
 @contextmanager
@@ -158,10 +186,43 @@ def this_machine() -> tuple[dict[str, float], int | None]:
     return {**resources, "GPU": float(len(gpus))}, min(sizes, default=None)
 
 
+def nodes_of(ray: Any) -> list[dict[str, float]]:
+    """Return the resources of each node that there is, or that an autoscaler would start.
+
+    A cluster that scales to zero has only its head when a sweep begins, so how many runs go side by
+    side, and whether on GPUs, cannot be told from what is there. LLMPRED_AUTOSCALER says what may
+    come, such as `8xCPU=8,GPU=1`, those already started included; several kinds stand in a row,
+    separated by spaces.
+
+    Raises:
+        InputError: when LLMPRED_AUTOSCALER is not of that form.
+    """
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    told = os.environ.get(AUTOSCALER, "").split()
+    if not told:
+        return alive
+    coming: list[dict[str, float]] = []
+    for kind in told:
+        match = NODES.fullmatch(kind)
+        if match is None:
+            raise InputError(
+                Problem(
+                    f"{AUTOSCALER} names nodes as COUNTxCPU=N,GPU=N, but has {kind!r}",
+                    fix="For eight nodes of eight CPUs and one GPU write 8xCPU=8,GPU=1.",
+                )
+            )
+        pairs = (pair.split("=") for pair in match[2].split(","))
+        coming += [{name: float(value) for name, value in pairs}] * int(match[1])
+    return [*(node for node in alive if HEAD in node), *coming]
+
+
 def choose_workers(
-    nodes: Sequence[dict[str, float]], runs: int, memory_bytes: int, max_concurrent: int | None
+    nodes: Sequence[dict[str, float]],
+    runs: int,
+    memory_bytes: int,
+    max_concurrent: int | None,
 ) -> Workers:
-    """Decide how many runs go side by side.
+    """Decide how many runs of one process go side by side.
 
     One a GPU where there are GPUs; otherwise as many as there are CPUs, memory allowing: two
     one-thread runs do more than one two-thread run. CPUs left over are shared out evenly.
@@ -176,49 +237,67 @@ def choose_workers(
         LlmpredError: when no node has a CPU.
     """
     on_gpu = any(node.get("GPU", 0.0) >= 1 for node in nodes)
-
-    def places(cpus: int) -> int:
-        """Return how many workers of so many CPUs the nodes have room for."""
-        return sum(min(int(node.get("CPU", 0.0)) // cpus, _room(node)) for node in nodes)
-
-    def _room(node: dict[str, float]) -> int:
-        if on_gpu:
-            return int(node.get("GPU", 0.0))
-        return max(1, int(node.get("memory", sys.maxsize) // max(1, memory_bytes)))
-
-    if places(1) < 1:
+    room = _places(nodes, memory_bytes, on_gpu)
+    if room(1) < 1:
         raise LlmpredError("The Ray cluster has no CPU to give. Add a node or free one.")
-    count = max(1, min(places(1), runs, max_concurrent or runs))
-    cpus = 1
-    while places(cpus + 1) >= count:
-        cpus += 1
-    return Workers(count, float(cpus), 1.0 if on_gpu else 0.0)
+    count = max(1, min(room(1), runs, max_concurrent or runs))
+    return Workers(count, _shared_out(room, count), 1.0 if on_gpu else 0.0)
 
 
 def choose_groups(
-    nodes: Sequence[dict[str, float]], runs: int, processes: int, max_concurrent: int | None
+    nodes: Sequence[dict[str, float]],
+    runs: int,
+    processes: int,
+    memory_bytes: int,
+    max_concurrent: int | None,
 ) -> Workers:
     """Decide how many runs go side by side that have several processes each.
 
-    A process gets a GPU where the cluster has enough of them, and CPUs otherwise.
+    A process gets a GPU where the cluster has GPUs, and CPUs alone otherwise.
 
     Args:
         nodes: resources of each node of the cluster, as Ray tells them.
         runs: how many there are to do.
         processes: of each run.
+        memory_bytes: estimated peak of one process.
         max_concurrent: the user's limit.
 
     Raises:
         LlmpredError: when the cluster has no room for one run.
     """
-    gpus, cpus = (int(sum(node.get(name, 0.0) for node in nodes)) for name in ("GPU", "CPU"))
-    if cpus < processes:
+    gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
+    room = _places(nodes, memory_bytes, gpus > 0)
+    if room(1) < processes:
+        each = "a GPU and a CPU" if gpus else "a CPU"
         raise LlmpredError(
-            f"A run asks for {processes} processes with a CPU each, but the Ray cluster has {cpus} "
-            "CPUs. Add nodes, or lower execution.distributed.workers."
+            f"A run asks for {processes} processes with {each} and {memory_bytes / 1e9:.1f} GB of "
+            f"memory each, but the Ray cluster has room for {room(1)}. Add nodes, lower "
+            "execution.distributed.workers" + (", or set execution.device to cpu." if gpus else ".")
         )
-    on_gpu = gpus >= processes
-    room = (min(gpus, cpus) if on_gpu else cpus) // processes
-    count = max(1, min(room, runs, max_concurrent or runs))
-    each = max(1, cpus // (count * processes)) if len(nodes) == 1 else 1
-    return Workers(count, float(each), 1.0 if on_gpu else 0.0, processes)
+    count = max(1, min(room(1) // processes, runs, max_concurrent or runs))
+    cpus = _shared_out(room, count * processes)
+    return Workers(count, cpus, 1.0 if gpus else 0.0, processes, by_train=True)
+
+
+def _places(
+    nodes: Sequence[dict[str, float]], memory_bytes: int, on_gpu: bool
+) -> Callable[[int], int]:
+    """Return how many processes of so many CPUs, a GPU each if `on_gpu`, the nodes have room for.
+
+    A node too small in memory for one is taken to hold one: the estimate may be too careful.
+    """
+
+    def room(node: dict[str, float]) -> int:
+        if on_gpu:
+            return int(node.get("GPU", 0.0))
+        return max(1, int(node.get("memory", sys.maxsize) // max(1, memory_bytes)))
+
+    return lambda cpus: sum(min(int(n.get("CPU", 0.0)) // cpus, room(n)) for n in nodes)
+
+
+def _shared_out(room: Callable[[int], int], count: int) -> float:
+    """Return how many CPUs each of `count` processes may have."""
+    cpus = 1
+    while room(cpus + 1) >= count:
+        cpus += 1
+    return float(cpus)

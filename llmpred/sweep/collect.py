@@ -19,11 +19,13 @@ from types import FrameType
 from typing import Any
 
 from llmpred.bases.resolve import ResolvedSpec
-from llmpred.errors import StorageError
+from llmpred.errors import Problem, StorageError
 from llmpred.ledger import Ledger, claims
-from llmpred.sweep.cluster import Workers, choose_groups, choose_workers, connected
+from llmpred.sweep.cluster import Workers, choose_groups, choose_workers, connected, nodes_of
+from llmpred.sweep.hung import killing_the_hung
+from llmpred.sweep.memory import memory_bytes
 from llmpred.sweep.orders import DEATHS, OPEN, POLL_SECONDS, Done, Orders, sweep_id
-from llmpred.sweep.plan import Plan, memory_bytes, packs
+from llmpred.sweep.plan import Plan, packs
 from llmpred.sweep.progress import Progress
 
 
@@ -110,8 +112,13 @@ def collect(
         progress.add(done)
         on_done(done)
 
-    with connected(address) as ray, progress, stop_on_signal(ledger, orders, progress) as asked:
-        workers = workers_for(ray, runs, len(runs), limits)
+    with (
+        connected(address) as ray,
+        progress,
+        stop_on_signal(ledger, orders, progress) as asked,
+        killing_the_hung(ray, ledger, orders, progress),
+    ):
+        workers = workers_for(ray, runs, len(runs), limits, ledger)
         orders = told(orders, workers, limits.deadline(started, workers))
         left, interrupted = runs, None
         while left and not interrupted:
@@ -130,9 +137,11 @@ def collect(
 
 
 def workers_for(
-    ray: Any, runs: Sequence[ResolvedSpec], side_by_side: int, limits: Limits
+    ray: Any, runs: Sequence[ResolvedSpec], side_by_side: int, limits: Limits, ledger: Ledger
 ) -> Workers:
-    """Return how many runs the cluster has room for, at the memory that the largest one needs.
+    """Return how many runs the cluster has, or will have, room for.
+
+    A worker has the memory that the largest run needs.
 
     The runs of a space agree in `execution`, so all have as many processes.
 
@@ -141,17 +150,34 @@ def workers_for(
         runs: those that may run.
         side_by_side: at most this many at once.
         limits: the user's.
+        ledger: where outcomes go.
+
+    Raises:
+        LlmpredError: when the cluster has no room for a run, or a run's processes on several nodes
+            would share no folder.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if distributed := runs[0].spec.execution.distributed:
-        return choose_groups(nodes, side_by_side, distributed.workers, limits.max_concurrent)
+    nodes = nodes_of(ray)
+    several = runs[0].spec.execution.distributed is not None and len(nodes) > 1
+    if several and ledger.storage.local_path("checkpoints") is None:
+        law = (
+            "the processes of a run share its folder, but the cluster has several nodes and the "
+            f"storage {ledger.storage.root} is a bucket"
+        )
+        fix = "Give --storage a folder that all nodes mount, or run on one node."
+        raise StorageError(Problem(law, fix=fix))
+    if runs[0].spec.execution.device == "cpu":
+        nodes = [{**node, "GPU": 0.0} for node in nodes]
     memory = max(memory_bytes(run) for run in runs)
+    if distributed := runs[0].spec.execution.distributed:
+        workers = distributed.workers
+        return choose_groups(nodes, side_by_side, workers, memory, limits.max_concurrent)
     return choose_workers(nodes, side_by_side, memory, limits.max_concurrent)
 
 
 def told(orders: Orders, workers: Workers, deadline: float | None) -> Orders:
     """Return orders with what is known once the cluster is."""
-    return dataclasses.replace(orders, deadline=deadline, cpus=int(workers.cpus))
+    cpus, gpu = int(workers.cpus), workers.gpus > 0
+    return dataclasses.replace(orders, deadline=deadline, cpus=cpus, gpu=gpu)
 
 
 def label(run: ResolvedSpec) -> str:

@@ -7,7 +7,6 @@ on after any end and loses at most what was being measured.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import shutil
@@ -32,8 +31,10 @@ from llmpred.features.measurements import (
 )
 from llmpred.features.store import get_many, put
 from llmpred.ledger import Heartbeat, Ledger, Storage, claims
-from llmpred.sweep.cluster import choose_workers, connected
-from llmpred.sweep.plan import Plan, memory_bytes
+from llmpred.redaction import redact
+from llmpred.sweep.cluster import choose_workers, connected, nodes_of
+from llmpred.sweep.memory import memory_bytes
+from llmpred.sweep.plan import Plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,17 +95,11 @@ def jobs_for(
     """Return the measurements that describe runs, each once, by (measurement, key)."""
     jobs: dict[tuple[str, str], Job] = {}
     for run in runs:
+        alone = run.with_execution(distributed=None)  # measuring is one process's work
         for name in names:
             key = BY_NAME[name].key(run, embedder_hash(run, embedder))
-            jobs.setdefault((name, key), Job(name, key, _alone(run)))
+            jobs.setdefault((name, key), Job(name, key, alone))
     return jobs
-
-
-def _alone(run: ResolvedSpec) -> ResolvedSpec:
-    """Return the run as one process carries it out: measuring is one process's work."""
-    execution = run.spec.execution.model_copy(update={"distributed": None})
-    spec = run.spec.model_copy(update={"execution": execution})
-    return dataclasses.replace(run, spec=spec)
 
 
 def extract(
@@ -139,7 +134,7 @@ def extract(
     done: list[Measured] = []
     if todo:
         with connected(address) as ray:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            nodes = nodes_of(ray)
             memory = max(memory_bytes(job.run) for job in todo)
             workers = choose_workers(nodes, len(todo), memory, max_concurrent)
             # Few datasets leave cores to spare, which then read one dataset together.
@@ -262,7 +257,7 @@ def _carry_out(job: Job, orders: _Orders) -> Measured:
         put(storage, job.measurement, job.key, values)
     except Exception as error:  # one bad dataset must not end the others; nothing is kept of it
         line = next(iter(str(error).splitlines()), "")
-        return Measured(job, time.time() - started, f"{type(error).__name__}: {line}")
+        return Measured(job, time.time() - started, f"{type(error).__name__}: {redact(line)}")
     return Measured(job, time.time() - started)
 
 

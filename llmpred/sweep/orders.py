@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from llmpred.ledger import claims
+from llmpred.ledger import claims, safe_name
+from llmpred.redaction import redact
 
 State = Literal[
     "ok",
@@ -46,6 +47,10 @@ class Done:
     seconds: float = 0.0
     message: str = ""
 
+    def __post_init__(self) -> None:
+        """Hide credentials where they are still known: in the worker."""
+        object.__setattr__(self, "message", redact(self.message))
+
 
 @dataclass(frozen=True)
 class Orders:
@@ -60,6 +65,7 @@ class Orders:
         supersede: keys to run although the ledger has them.
         lease_seconds: of claims.
         cpus: of each process of a run that several carry out.
+        gpu: whether each of them has a GPU.
     """
 
     storage: str
@@ -70,6 +76,7 @@ class Orders:
     supersede: frozenset[str] = frozenset()
     lease_seconds: float = claims.LEASE_SECONDS
     cpus: int = 1
+    gpu: bool = False
 
     @property
     def stop_file(self) -> str:
@@ -83,5 +90,5 @@ class Orders:
 
 
 def sweep_id(name: str) -> str:
-    """Return an id for one sweep: sortable by time, readable, and no one else's."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{name}"
+    """Return an id for one sweep: sorts by time, readable, unique, and one part of a path."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{safe_name(name)}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmpred.bases.resolve import ResolvedSpec, resolve, zero_shot_of
-from llmpred.errors import InputError, Problem, SpecError
+from llmpred.errors import InputError, Problem, SpecError, UnfitError
 from llmpred.ledger import Ledger
 from llmpred.spec.run import RunSpec
+from llmpred.sweep.memory import Memory, memory_of
 
 PACKS_A_WORKER = 4  # small enough that no worker idles long at the end
 
@@ -41,6 +43,7 @@ def make_plan(
     ledger: Ledger,
     *,
     zero_shot: bool,
+    unfit: Literal["error", "skip"] = "error",
     cache: Path | None = None,
 ) -> Plan:
     """Resolve every run of a space and see which the ledger has.
@@ -49,6 +52,7 @@ def make_plan(
         specs: the space's runs, each with its place in the space, for error messages.
         ledger: the ground truth so far.
         zero_shot: also score each untouched base on each evaluation set, once.
+        unfit: whether methods that a base cannot be used with are errors, or left out and noted.
         cache: where prepared data is kept.
 
     Raises:
@@ -57,6 +61,7 @@ def make_plan(
     problems: list[Problem] = []
     resolved: dict[str, ResolvedSpec] = {}
     untouched: dict[str, ResolvedSpec] = {}
+    left_out: Counter[str] = Counter()
     for spec, where in specs:
         try:
             run = resolve(spec, cache=cache)
@@ -65,17 +70,28 @@ def make_plan(
                 assert base_run is not None  # it has a key
                 untouched[run.zero_shot_key] = resolve(base_run, cache=cache)
         except InputError as error:
+            if isinstance(error, UnfitError) and unfit == "skip":
+                left_out[error.problems[0].law] += 1
+                continue
             problems += [
                 problem if problem.where else Problem(problem.law, where, problem.fix)
                 for problem in error.problems
             ]
             continue
         resolved.setdefault(run.key, run)
+    if left_out and not resolved and not problems:
+        problems = [Problem(law, fix="Choose another base.") for law in left_out]
     if problems:
         raise SpecError(_merged(problems))
     runs = {**untouched, **resolved}
-    notes = tuple(dict.fromkeys(note for run in runs.values() for note in run.notes))
-    return Plan(runs, frozenset(runs.keys() & ledger.keys()), notes)
+    paid = frozenset(runs.keys() & ledger.keys())
+    notes = dict.fromkeys(note for run in runs.values() for note in run.notes)
+    for law, count in left_out.items():
+        notes[f"{count} runs are left out: {law}"] = None
+    for finding in ledger.damaged:
+        if finding.key in runs and finding.key not in paid:
+            notes[f"{finding.key[:10]} is run again: {finding}"] = None
+    return Plan(runs, paid, tuple(notes))
 
 
 def _merged(problems: Sequence[Problem]) -> list[Problem]:
@@ -131,13 +147,15 @@ class Estimate:
 
     Attributes:
         seconds: wall seconds of each run by key; missing where nothing is known.
-        memory_bytes: peak of one worker, over the runs.
+        memory: peak of one process, of the run that needs most.
+        processes: of each run.
         disk_bytes: of records, predictions and kept adapters.
         basis: where the seconds come from, for people.
     """
 
     seconds: dict[str, float]
-    memory_bytes: int
+    memory: Memory
+    processes: int
     disk_bytes: int
     basis: str
 
@@ -180,10 +198,16 @@ def estimate(plan: Plan, history: Sequence[dict[str, Any]]) -> Estimate:
     )
     return Estimate(
         seconds,
-        max((memory_bytes(run) for run in plan.todo), default=0),
+        max(map(memory_of, plan.todo), key=lambda m: m.total, default=Memory(0, 0, 0, 0)),
+        max((_processes(run) for run in plan.todo), default=1),
         sum(disk_bytes(run) for run in plan.todo),
         basis,
     )
+
+
+def _processes(run: ResolvedSpec) -> int:
+    distributed = run.spec.execution.distributed
+    return distributed.workers if distributed else 1
 
 
 def examples_seen(run: ResolvedSpec) -> int:
@@ -200,44 +224,6 @@ def examples_seen(run: ResolvedSpec) -> int:
 def _work(trained: float, evaluated: float) -> float:
     # A training example costs a forward and two backward passes' worth, an evaluated one a forward.
     return max(1.0, 3.0 * trained + evaluated)
-
-
-def memory_bytes(run: ResolvedSpec) -> int:
-    """Estimate the peak memory of a run: weights, optimizer, activations and logits.
-
-    Weights take 4 bytes in fp32, 2 in bf16, 1 in int8 and about 0.56 in NF4 with double
-    quantisation; AdamW keeps two fp32 moments and a gradient of each trained weight; a layer keeps
-    about 16 activations of the hidden width a token (34 in Korthikanti et al., 2022, counts bytes),
-    or 1 with activation checkpointing; logits are kept for the target positions alone.
-    """
-    from llmpred.bases.locate import locate
-
-    spec = run.spec
-    config = locate(spec.base).config
-    hidden = int(str(config.get("hidden_size") or 768))
-    layers = int(str(config.get("num_hidden_layers") or 12))
-    vocabulary = int(str(config.get("vocab_size") or 32000))
-    width = 2 if spec.optim.precision == "bf16" else 4
-    kind = spec.method.adapter.kind
-    bytes_a_weight = {"nf4": 0.56, "int8": 1.0}.get(
-        spec.base.quantization, 4 if kind == "full" else width
-    )
-    weights = run.parameters * bytes_a_weight
-    if kind == "full":
-        trained = run.parameters
-    elif kind == "lora":
-        modules = 7 if spec.method.adapter.target_modules == "all_linear" else 4
-        trained = layers * modules * 2 * hidden * spec.method.adapter.r
-    else:
-        trained = hidden * 8 if spec.method.head == "classifier" else 0
-    tokens = spec.execution.micro_batch * spec.task.max_length
-    kept = 1 if spec.execution.activation_checkpointing else 16
-    activations = tokens * layers * hidden * kept * width if spec.trains else 0
-    positions = 1 if spec.method.head == "classifier" else 32
-    rows = max(spec.execution.micro_batch, spec.execution.eval_batch)
-    logits = 0 if spec.method.head == "classifier" else rows * positions * vocabulary * 4 * 2
-    process = 720_000_000  # Python, torch and the libraries, as measured
-    return int(weights + trained * 16 + activations + logits + process)
 
 
 def disk_bytes(run: ResolvedSpec) -> int:

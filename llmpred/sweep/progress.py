@@ -54,6 +54,8 @@ class Progress:
         if done.state in FAILED:
             name = self.names.get(done.key, "")
             self.say(f"{done.state} {done.key[:10]} {name}: {done.message}")
+        elif done.state in SCORED and done.message:
+            self.say(f"{done.key[:10]} {self.names.get(done.key, '')}: {done.message}")
         if self._live:
             self._live.update(Text(self.line()))
         elif time.time() - self._said > LOG_SECONDS or self.left == 0:

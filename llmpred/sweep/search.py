@@ -29,6 +29,7 @@ from llmpred.spec.run import RunSpec
 from llmpred.spec.space import Combination, SearchSpec, Space, combinations, materialize
 from llmpred.sweep.cluster import Workers, connected
 from llmpred.sweep.collect import Limits, collect, stop_on_signal, told, workers_for
+from llmpred.sweep.hung import killing_the_hung
 from llmpred.sweep.orders import DEATHS, SCORED, Done, Orders, State, sweep_id
 from llmpred.sweep.plan import examples_seen, make_plan
 from llmpred.sweep.progress import Progress
@@ -145,8 +146,13 @@ def search(
         progress.add(done)
         on_done(dataclasses.replace(done, key=trial.key))
 
-    with connected(address) as ray, progress, stop_on_signal(ledger, orders, progress) as asked:
-        workers = workers_for(ray, examples, max(counts), limits)
+    with (
+        connected(address) as ray,
+        progress,
+        stop_on_signal(ledger, orders, progress) as asked,
+        killing_the_hung(ray, ledger, orders, progress),
+    ):
+        workers = workers_for(ray, examples, max(counts), limits, ledger)
         orders = told(orders, workers, limits.deadline(started, workers))
         for place, (run, count) in enumerate(zip(examples, counts, strict=True)):
             progress.say(f"searching {searched[place]}: {run.dataset} {run.base}, {count} trials")

@@ -19,10 +19,12 @@ from llmpred.bases.registry import KNOWN
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine.models import Interrupted, LoadedBases, OutOfMemory
 from llmpred.engine.provenance import collect
+from llmpred.engine.reference import where_it_stands
 from llmpred.engine.run import Outcome, execute
 from llmpred.errors import LlmpredError, StorageError
 from llmpred.ledger import AlreadyRecorded, DamagedFolder, Heartbeat, Ledger, Storage, claims
 from llmpred.ledger.record import RunRecord, Status
+from llmpred.redaction import redact
 from llmpred.sweep.orders import DEATHS, Done, Orders, State
 
 DIED = "the worker died while it ran this"
@@ -88,8 +90,10 @@ def _work(
     with Heartbeat(claim) as beat:
         if not again and ledger.has(key):
             return Done(key, "paid")
+        news = []
         if last is not None and not last.released and last.generation + 1 == claim.generation:
             _record_death(run, ledger, last, orders)
+            news.append(f"its worker, process {last.owner.pid} on {last.owner.host}, died")
         refused = _tried(run, ledger, orders)
         if refused is not None:
             return refused
@@ -99,7 +103,7 @@ def _work(
 
         watch = _every_second(lambda: stop_reason(ledger, orders))
         try:
-            record = _run_and_record(run, ledger, bases, orders, reports, stop, again)
+            record, stood = _run_and_record(run, ledger, bases, orders, reports, stop, again)
         except AlreadyRecorded:
             ledger.storage.delete_folder(f"checkpoints/{key}")
             return Done(key, "lost", seconds=time.time() - started)
@@ -111,7 +115,8 @@ def _work(
             return Done(key, "lost" if beat.lost else state, None, seconds, str(error))
         except Exception as error:
             return _attempt(run, ledger, error, started, orders)
-    return Done(key, record.status, record.accuracy_r, time.time() - started)
+    message = "; ".join(part for part in (*news, stood) if part)
+    return Done(key, record.status, record.accuracy_r, time.time() - started, message)
 
 
 def _elsewhere(ledger: Ledger, orders: Orders) -> str | None:
@@ -144,7 +149,8 @@ def _run_and_record(
     reports: Reports,
     stop: Callable[[], str | None],
     again: bool,
-) -> RunRecord:
+) -> tuple[RunRecord, str]:
+    """Return the record, and for people where the run went on."""
     storage = ledger.storage
     place = f"checkpoints/{run.key}"
     kept = f"adapters/{run.train_key}"
@@ -156,9 +162,12 @@ def _run_and_record(
         folder.mkdir(parents=True, exist_ok=True)
         if local is None:
             fetched(storage, place, folder)
+        stood = where_it_stands(folder, run.spec)
         trained = None
         if run.spec.trains and not again:
-            trained = fetched(storage, kept, Path(scratch) / "adapter")
+            # Several processes read it, on other nodes too.
+            place_of_it = folder if run.spec.execution.distributed else Path(scratch)
+            trained = fetched(storage, kept, place_of_it / "trained")
         try:
             outcome = _executor(run, bases, orders)(
                 folder=folder,
@@ -183,7 +192,7 @@ def _run_and_record(
         record = ledger.put(record, outcome.predictions, supersede=again)
         shutil.rmtree(folder, ignore_errors=True)
         storage.delete_folder(place)
-    return record
+    return record, stood
 
 
 def _executor(run: ResolvedSpec, bases: LoadedBases, orders: Orders) -> Callable[..., Outcome]:
@@ -193,7 +202,7 @@ def _executor(run: ResolvedSpec, bases: LoadedBases, orders: Orders) -> Callable
     from llmpred.distributed.together import carry_out
 
     bases.drop()  # the processes load their own, and need the memory
-    return partial(carry_out, run, cpus=orders.cpus)
+    return partial(carry_out, run, cpus=orders.cpus, gpu=orders.gpu)
 
 
 def fetched(storage: Storage, place: str, folder: Path) -> Path | None:
@@ -259,7 +268,7 @@ def attempt_record(
         wall_seconds={"total": round(time.time() - started, 3)},
         counts=run.counts,
         provenance={**collect(run.spec, started, run.spec.execution.device), "sweep": sweep},
-        error=error,
+        error=redact(error),
     )
 
 

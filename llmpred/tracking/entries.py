@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmpred.ledger.record import FINAL, RunRecord
+from llmpred.redaction import redact
 
 PARAM_LENGTH = 6000  # characters of a value, MLflow's MAX_PARAM_VAL_LENGTH
 TAG_LENGTH = 5000
@@ -18,16 +19,6 @@ KEY_LENGTH = 250
 
 # Provenance says much about the machine; these alone are told to a server that others may read.
 PROVENANCE = ("git_commit", "hardware", "packages")
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"']+@")
-_SIGNATURE = re.compile(
-    r"(?i)([?&][\w.-]*(?:token|secret|password|signature|credential|key|sig)[\w.-]*=)[^&\s\"']+"
-)
-
-
-def redact(text: str) -> str:
-    """Return `text` without the user names, passwords and signatures of the URLs in it."""
-    return _SIGNATURE.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 def record_id(record: RunRecord) -> str:
@@ -121,4 +112,5 @@ def _key(name: str) -> str:
 
 
 def _cut(text: str, length: int) -> str:
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # which PostgreSQL does not take
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from llmpred.errors import InputError, Problem
+from llmpred.redaction import redact
 
 # MLflow retries for minutes by default; a sweep would stand still meanwhile. What the user set
 # stays.
@@ -17,6 +18,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
 }
 
 
@@ -53,7 +55,8 @@ def artifact_folder(storage_root: str | Path) -> Path:
 
 
 def ui(storage_root: str | Path, port: int = 5000) -> list[str]:
-    """Return the command that serves MLflow on this machine alone; also settles its environment.
+    """Return the command that serves MLflow on this machine alone; also settles its environment,
+    which is where the command finds the database.
 
     Raises:
         InputError: if `MLFLOW_TRACKING_URI` names a server: there is one already.
@@ -62,16 +65,16 @@ def ui(storage_root: str | Path, port: int = 5000) -> list[str]:
     if re.match(r"https?://", uri):
         raise InputError(
             Problem(
-                f"MLflow is already served at {uri}, so there is nothing to start",
+                f"MLflow is already served at {redact(uri)}, so there is nothing to start",
                 "MLFLOW_TRACKING_URI",
                 "Open that address in a browser, or unset the variable to see the local runs.",
             )
         )
     settle_environment()
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # a command line with a password can be read
     local_folder(storage_root).mkdir(parents=True, exist_ok=True)
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
         *("--artifacts-destination", str(artifact_folder(storage_root))),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
     ]

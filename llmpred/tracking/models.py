@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmpred.errors import LlmpredError
 from llmpred.meta.trained import Trained
-from llmpred.tracking.entries import redact
+from llmpred.redaction import redact
 from llmpred.tracking.locations import (
     artifact_folder,
     default_uri,

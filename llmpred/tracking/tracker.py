@@ -6,7 +6,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from llmpred.errors import InputError, LlmpredError, Problem
 from llmpred.ledger.record import FINAL, RunRecord
+from llmpred.redaction import redact
 from llmpred.tracking import entries
 from llmpred.tracking.locations import (
     artifact_folder,
@@ -54,6 +55,7 @@ class Tracker:
         self._experiment_id: str | None = None
         self._sweep: tuple[str, Path | None] | None = None
         self._sweep_trouble: str | None = None
+        self._files_trouble: str | None = None
         self._parent: str | None = None
         self._asked: set[str] = set()
         self._done: set[str] = set()
@@ -101,6 +103,20 @@ class Tracker:
             self.unlogged.pop(record.key, None)
             return outcome
 
+    def log_files(self, files: Sequence[Path]) -> None:
+        """Keep files and folders with the sweep's parent run; `summary` says if it failed."""
+        with self._lock:
+            try:
+                with self._watched():
+                    parent = self._parent_run()
+                    for file in files if parent else ():
+                        if file.is_dir():
+                            self._client.log_artifacts(parent, str(file), file.name)
+                        else:
+                            self._client.log_artifact(parent, str(file))
+            except _UnloggedError as why:
+                self._files_trouble = str(why)
+
     def logged_keys(self) -> set[str]:
         """Return the keys of the runs known to be logged; `load_logged` asks for all of them."""
         return {name.partition(".")[0] for name in self._done}
@@ -125,6 +141,8 @@ class Tracker:
             reason = Counter(self.unlogged.values()).most_common(1)[0][0]
         elif self._sweep_trouble:
             what, reason = "the sweep's own entry was", self._sweep_trouble
+        elif self._files_trouble:
+            return f"MLflow: the files were not logged ({self._files_trouble}). They are written."
         else:
             return None
         return (
@@ -283,9 +301,12 @@ class Tracker:
         link: BaseException | None = error
         while link is not None:
             if type(link).__module__.startswith("requests."):
-                return f"no answer from {entries.redact(self.uri)}"
+                if type(link).__name__ == "RetryError":  # it answered, with a 5xx
+                    server = redact(self.uri)
+                    return f"{server} answers with errors; its database may be down"
+                return f"no answer from {redact(self.uri)}"
             link = link.__cause__ or link.__context__
-        text = entries.redact(f"{error}".strip() or type(error).__name__)
+        text = redact(f"{error}".strip() or type(error).__name__)
         return textwrap.shorten(text.splitlines()[0], 200, placeholder=" …")
 
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from llmpred.ledger import Ledger, claims
+from tests import services
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = ROOT / "jobs" / "collect_ground_truth.py"
@@ -161,3 +162,53 @@ def sweep(tmp_path: Path, tiny_encoder: Path) -> Iterator[Sweep]:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+# --- a cluster to submit jobs to -----------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray head with its dashboard, ended by its own processes; yields the jobs' address."""
+    ports = [services.free_port() for _ in range(3)]
+    temporary = f"/tmp/lr{os.getpid()}"  # sockets need a short path
+    monkeypatch.setenv("LLMPRED_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # As on a machine where Ray never left a token at home; with one, both sides must know it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # A job's `python` is looked up by the cluster, as in a shell with the environment activated.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    ray = str(Path(sys.executable).with_name("ray"))
+    head = subprocess.Popen(
+        f"{ray} start --head --block --disable-usage-stats --num-cpus=2 --include-dashboard=true "
+        f"--port={ports[0]} --dashboard-port={ports[1]} --dashboard-agent-listen-port={ports[2]} "
+        f"--temp-dir={temporary}".split(),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{ports[1]}"
+    deadline = time.monotonic() + 120
+    try:
+        while not services.answers(f"{address}/api/version"):
+            assert head.poll() is None, "the head ended"
+            assert time.monotonic() < deadline, "the dashboard does not answer"
+            time.sleep(0.5)
+        yield address
+    finally:
+        services.end_ray(head, temporary)
+
+
+def submit(address: str, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Submit `jobs/JOB.py` to a cluster and wait for its end."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "job", "submit", f"--address={address}", "--working-dir", "."]
+    return subprocess.run(
+        [*command, "--", "python", f"jobs/{job}.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )

@@ -103,14 +103,12 @@ def test_a_killed_raylet_ends_the_driver_with_one_line(sweep: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_at_a_step_and_says_how_to_resume(sweep: Any, number: int) -> None:
+def test_a_signal_stops_at_a_step_and_says_how_to_resume(sweep: Any) -> None:
     sweep.space["optim"]["max_steps"] = 200
     job = sweep.start()
     wait_until(lambda: sweep.executions() > WORKERS)  # so one has just begun
     before = sweep.records()
-    # A terminal sends Ctrl-C to the whole group.
-    os.killpg(job.pid, number) if number == signal.SIGINT else job.send_signal(number)
+    os.killpg(job.pid, signal.SIGINT)  # a terminal sends Ctrl-C to the whole group
     _, err = job.communicate(timeout=60)
     assert job.returncode == 130, err
     assert "The same command resumes: python " in err

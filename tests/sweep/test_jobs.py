@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from .conftest import ROOT
+from .conftest import submit
 
 
 def few(sweep: Any, *rates: float) -> None:
@@ -119,84 +111,6 @@ def test_a_limit_of_cost_needs_a_price(sweep: Any) -> None:
 # --- submitted to a cluster --------------------------------------------------------------------
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Ray head with its dashboard, ended by its own processes; yields the jobs' address."""
-    ports = [_free_port() for _ in range(3)]
-    temporary = f"/tmp/lr{os.getpid()}"  # sockets need a short path
-    monkeypatch.setenv("LLMPRED_STORAGE", str(tmp_path / "storage"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    # As on a machine where Ray never left a token at home; with one, both sides must know it.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    # A job's `python` is looked up by the cluster, as in a shell with the environment activated.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    before = set(psutil.pids())
-    ray = str(Path(sys.executable).with_name("ray"))
-    head = subprocess.Popen(
-        f"{ray} start --head --block --disable-usage-stats --num-cpus=2 --include-dashboard=true "
-        f"--port={ports[0]} --dashboard-port={ports[1]} --dashboard-agent-listen-port={ports[2]} "
-        f"--temp-dir={temporary}".split(),
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{ports[1]}"
-    deadline = time.monotonic() + 120
-    try:
-        while not _answers(ports[1]):
-            assert head.poll() is None, "the head ended"
-            assert time.monotonic() < deadline, "the dashboard does not answer"
-            time.sleep(0.5)
-        yield address
-    finally:
-        mine = [
-            process
-            for process in psutil.process_iter(["pid", "cmdline"])
-            if process.pid not in before and temporary in " ".join(process.info["cmdline"] or [])
-        ]
-        family = [*mine]
-        if head.poll() is None:
-            family += psutil.Process(head.pid).children(recursive=True)
-            os.killpg(head.pid, signal.SIGTERM)
-        psutil.wait_procs(family, timeout=20)
-        for process in family:
-            if process.is_running():
-                process.kill()
-        head.wait(30)
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    import urllib.error
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/version", timeout=2):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    ray = str(Path(sys.executable).with_name("ray"))
-    job = ["job", "submit", f"--address={address}", "--working-dir", "."]
-    return subprocess.run(
-        [ray, *job, "--", "python", "jobs/collect_ground_truth.py", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_eight_runs_by_ray_job_submit_are_in_the_ledger_and_in_mlflow(
@@ -214,7 +128,7 @@ def test_eight_runs_by_ray_job_submit_are_in_the_ledger_and_in_mlflow(
             sweep.space["evaluation"]["data"]["source"] = source
     space = sweep.folder / "space.yaml"
     space.write_text(json.dumps(sweep.space))
-    done = submit(cluster, "--space", str(space))
+    done = submit(cluster, "collect_ground_truth", "--space", str(space))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(sweep.ledger.keys()) == 8
     client = MlflowClient(f"sqlite:///{tmp_path}/storage/mlflow.db")
@@ -223,7 +137,7 @@ def test_eight_runs_by_ray_job_submit_are_in_the_ledger_and_in_mlflow(
     runs = client.search_runs([experiment.experiment_id])
     keys = {run.data.tags.get("llmpred.key") for run in runs}
     assert sweep.ledger.keys() <= keys
-    again = submit(cluster, "--space", str(space))
+    again = submit(cluster, "collect_ground_truth", "--space", str(space))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing to do" in again.stdout
 
@@ -231,7 +145,7 @@ def test_eight_runs_by_ray_job_submit_are_in_the_ledger_and_in_mlflow(
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_without_a_space_the_demo_is_collected(cluster: str, sweep: Any) -> None:
-    done = submit(cluster, "--set", "optim.max_steps=2")
+    done = submit(cluster, "collect_ground_truth", "--set", "optim.max_steps=2")
     assert done.returncode == 0, done.stdout + done.stderr
     records = list(map(sweep.ledger.get, sweep.ledger.keys()))
     assert len(records) == 22  # 18 fine-tunes, 4 evaluation sets scored untrained

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llmpred.bases.resolve import resolve
+from llmpred.errors import SpecError
 from llmpred.ledger import Ledger
 from llmpred.spec.run import RunSpec
 from llmpred.sweep.plan import estimate, examples_seen, make_plan, packs
@@ -35,6 +36,19 @@ def test_zero_shot_runs_come_first_and_once(tiny_causal: Path, tmp_path: Path) -
     assert [run.spec.trains for run in plan.runs.values()] == [False, True, True]
     assert [run.zero_shot_key for run in plan.todo][1:] == [next(iter(plan.runs))] * 2
     assert len(make_plan(runs, Ledger(tmp_path), zero_shot=False).runs) == 2
+
+
+def test_what_does_not_fit_a_base_is_left_out(
+    tiny_causal: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    scoring = [(spec(base), str(base)) for base in (tiny_causal, tiny_encoder)]
+    plan = make_plan(scoring, Ledger(tmp_path), zero_shot=False, unfit="skip")
+    assert [run.base for run in plan.runs.values()] == [str(tiny_causal)]
+    assert any("1 runs are left out" in note and "encoder" in note for note in plan.notes)
+    with pytest.raises(SpecError, match="needs a causal language model"):
+        make_plan(scoring, Ledger(tmp_path), zero_shot=False)
+    with pytest.raises(SpecError, match="needs a causal language model"):
+        make_plan(scoring[1:], Ledger(tmp_path), zero_shot=False, unfit="skip")
 
 
 def test_packs_keep_evaluations_of_one_training_together(tiny_causal: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from llmpred.ledger.record import RunRecord
 from llmpred.spec.run import RunSpec
+from tests.sweep.conftest import sweep as sweep
 
 SPEC = {
     "task": {"name": "sentiment", "labels": {"1": "好评", "0": "差评"}},
