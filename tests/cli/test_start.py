@@ -57,6 +57,7 @@ COMMANDS = [
     *(["ledger", name] for name in ("compact", "verify", "sync-mlflow")),
     ["bases"],
     *(["bases", name] for name in ("ls", "add")),
+    ["infer"],
     ["doctor"],
     ["ui"],
 ]
