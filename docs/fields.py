@@ -22,12 +22,16 @@ from llmpred.bases.registry import KNOWN
 from llmpred.data.recipes import STEPS
 from llmpred.data.synthetic import SOURCES
 from llmpred.data.synthetic.options import OPTIONS
+from llmpred.evaluation.perturbations import PERTURBATIONS
 from llmpred.features.measurements import FEATURES
 from llmpred.spec import run
-from llmpred.spec.space import SearchSpec, SpaceHeader
+from llmpred.spec.space import Published, SearchSpec, SpaceHeader
 from llmpred.tasks.registry import BUILT_IN
 
-PAGES = [Path(__file__).parent / f"{name}.md" for name in ("search_spaces", "meta_features")]
+PAGES = [
+    Path(__file__).parent / f"{name}.md"
+    for name in ("search_spaces", "meta_features", "robustness")
+]
 MADE = re.compile(r"(<!-- made: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES: dict[Any, str] = {
     int: "whole number",
@@ -78,6 +82,12 @@ def of_recipes() -> str:
         doc = STEPS.get(name, model).__doc__
         rows.append((f"`{name}`", "; ".join(keys), joined(doc)))
     return table(("step", "keys", "effect"), rows)
+
+
+def of_perturbations() -> str:
+    """Return the table of perturbations of texts."""
+    rows = [(f"`{p.name}`", ", ".join(p.languages), p.about) for p in PERTURBATIONS.values()]
+    return table(("kind", "languages", "what it does"), rows)
 
 
 def of_tasks() -> str:
@@ -155,8 +165,10 @@ TABLES: dict[str, Callable[[], str]] = {
         {"name": "the file's name", "sampler": "`random`; `optuna` in a search", "samples": "`1`"},
     ),
     "search": lambda: of_model(SearchSpec),
+    "published": lambda: of_model(Published),
     "task": lambda: of_model(run.TaskSpec),
     "tasks": of_tasks,
+    "perturbations": of_perturbations,
     "task-fields": of_task_fields,
     "source": lambda: of_model(run.SourceSpec),
     "dataset": lambda: of_model(run.DatasetSpec),
@@ -171,6 +183,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evaluation": lambda: of_model(run.EvaluationSpec),
     "execution": lambda: of_model(run.ExecutionSpec),
     "checkpoints": lambda: of_model(run.CheckpointSpec),
+    "distributed": lambda: of_model(run.DistributedSpec),
     "features-hyper": lambda: of_features("hyper"),
     "features-base": lambda: of_features("base"),
     "features-static": lambda: of_features("static"),

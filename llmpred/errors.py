@@ -66,6 +66,10 @@ class SpecError(InputError):
     """A RunSpec or a search space is not valid."""
 
 
+class UnfitError(SpecError):
+    """A method that cannot be used with a base of this kind, whatever its other settings."""
+
+
 class DataError(InputError):
     """A data file or a row of it is not valid."""
 

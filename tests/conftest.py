@@ -137,6 +137,47 @@ def _save_tokenizer(folder: Path, *, start: str, end: str) -> int:
 
 
 @pytest.fixture(scope="session")
+def chinese_font(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A font file named SimHei that writes some Chinese characters, each as a box."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 800), (900, 800), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    box = pen.glyph()
+    names = {ord(character): f"g{i}" for i, character in enumerate("正负面分学习率")}
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", *names.values()])
+    builder.setupCharacterMap(names)
+    builder.setupGlyf(dict.fromkeys((".notdef", *names.values()), box))
+    builder.setupHorizontalMetrics(dict.fromkeys((".notdef", *names.values()), (1000, 100)))
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "SimHei", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900, usWeightClass=400)
+    builder.setupPost()
+    path = tmp_path_factory.mktemp("font") / "simhei.ttf"
+    builder.save(path)
+    return path
+
+
+@pytest.fixture
+def latin_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let matplotlib find no font but the one it brings, and take its warnings for errors."""
+    import warnings
+
+    from matplotlib.font_manager import fontManager
+
+    brought = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(fontManager, "ttflist", brought)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """A local S3 server whose requests run one after another.
 

@@ -339,6 +339,33 @@ SPACES = [
     ),
 ]
 
+RUNS = [
+    Bad("missing run", "finetune run.yaml --storage store", ("run.yaml", "no file")),
+    Bad(
+        "a space for a run",
+        "finetune space.yaml --storage store",
+        ("one run is wanted", "`datasets`"),
+        space(),
+    ),
+    Bad(
+        "a run of no record",
+        "finetune abcdef --storage store",
+        ("abcdef", "ledger ls"),
+    ),
+    Bad(
+        "a strategy of none",
+        "finetune run.yaml --storage store --workers 2 --strategy zero9",
+        ("execution.distributed.strategy", "zero9", "zero3"),
+        {"run.yaml": RUN, "data.csv": REVIEWS},
+    ),
+    Bad(
+        "a change of many in a run",
+        "finetune run.yaml --storage store --set seeds=[1]",
+        ("`seeds`", "Did you mean `seed`?"),
+        {"run.yaml": RUN, "data.csv": REVIEWS},
+    ),
+]
+
 LEDGER = [
     Bad("a storage that is not there", "ledger ls --storage nowhere", ("nowhere", "--storage")),
     Bad(
@@ -420,7 +447,7 @@ LEDGER = [
 ]
 
 
-@pytest.mark.parametrize("bad", [*DATA, *SPACES, *LEDGER], ids=lambda bad: bad.name)
+@pytest.mark.parametrize("bad", [*DATA, *SPACES, *RUNS, *LEDGER], ids=lambda bad: bad.name)
 def test_bad_input(
     bad: Bad,
     llmpred: Callable[..., Any],
@@ -462,7 +489,7 @@ def assert_one_screen(text: str, says: tuple[str, ...]) -> None:
 
 
 def test_there_are_enough_of_them():
-    names = [bad.name for bad in [*DATA, *SPACES, *LEDGER]]
+    names = [bad.name for bad in [*DATA, *SPACES, *RUNS, *LEDGER]]
     assert len(set(names)) == len(names) >= 40
 
 
@@ -501,6 +528,7 @@ def test_bad_input_to_a_job(job: Path, tmp_path: Path):
         "collect_ground_truth": ["--space", "no.yaml", "--storage", "store"],
         "extract_meta_features": ["no.yaml", "--storage", "store"],
         "train_meta_model": ["--table", "no.csv", "--storage", "store"],
+        "finetune": ["no.yaml"],
         "pretrain_proxy": ["--corpora", "no.yaml", "--tokens", "1", "--out", "made"],
     }
     done = subprocess.run(

@@ -63,7 +63,7 @@ def test_block_loads(name: str, mark: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "block.yaml"
     path.write_text(text, "utf-8")
     if mark == "run":
-        assert load_run(path, HEADS).trains
+        assert load_run(path, heads=HEADS).trains
     else:
         assert expand(load_space(path, heads=HEADS))
 

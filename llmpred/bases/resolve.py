@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from llmpred.bases.locate import Located, locate
-from llmpred.errors import InputError, Problem, SpecError
+from llmpred.errors import InputError, Problem, SpecError, UnfitError, nearest
 from llmpred.spec.canonical import digest
 from llmpred.spec.checks import impossible
 from llmpred.spec.distributions import dotted
@@ -46,6 +46,11 @@ class ResolvedSpec:
     zero_shot_key: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    def with_execution(self, **changes: Any) -> ResolvedSpec:
+        """Return the same run, carried out differently: no key depends on `execution`."""
+        execution = self.spec.execution.model_copy(update=changes)
+        return replace(self, spec=self.spec.model_copy(update={"execution": execution}))
+
     def train_payload(self) -> dict[str, Any]:
         """Return all that shapes the trained weights: everything but evaluation and execution.
 
@@ -79,6 +84,8 @@ class ResolvedSpec:
                 "data": self.hashes["evaluation"],
                 "metrics": sorted(set(evaluation.metrics or ())) or None,
                 "max_new_tokens": evaluation.max_new_tokens if generates else None,
+                "calibration": evaluation.calibration,
+                "adapter_off": evaluation.adapter_off or None,
             },
         }
 
@@ -100,6 +107,7 @@ def resolve(spec: RunSpec, *, cache: Path | None = None) -> ResolvedSpec:
     imported that needs torch.
 
     Raises:
+        UnfitError: when that is all that is wrong.
         InputError: with all problems of data, task and base together.
     """
     problems: list[Problem] = []
@@ -115,7 +123,12 @@ def resolve(spec: RunSpec, *, cache: Path | None = None) -> ResolvedSpec:
     except InputError as error:
         problems += error.problems
     if located is not None:
-        problems += _base_problems(spec, located)
+        unfit = _unfit(spec, located)
+        if unfit is not None and not problems:
+            raise UnfitError(unfit)
+        problems += [*([unfit] if unfit else []), *_base_problems(spec, located)]
+    if prepared is not None:
+        problems += _class_problems(spec, prepared.task.classes(prepared.spec))
     problems += [Problem(law, dotted(path), fix) for path, law, fix in impossible(spec)]
     if problems or prepared is None or located is None:
         raise SpecError(problems)
@@ -173,7 +186,12 @@ def zero_shot_of(spec: RunSpec) -> RunSpec | None:
     return spec.model_copy(
         update={
             "method": spec.method.model_copy(
-                update={"adapter": AdapterSpec(kind="none"), "loss": None}
+                update={
+                    "adapter": AdapterSpec(kind="none"),
+                    "loss": None,
+                    "class_weights": None,
+                    "name": None,  # that of the method, which is another one
+                }
             ),
             "evaluation": spec.evaluation.model_copy(update={"select": "last"}),
             "seed": 0,
@@ -202,12 +220,37 @@ def _settled(spec: RunSpec, prepared: Prepared, base: Located) -> RunSpec:
     return spec.model_copy(update={"task": task, "optim": optim, "evaluation": evaluation})
 
 
+def _class_problems(spec: RunSpec, classes: tuple[str, ...] | None) -> list[Problem]:
+    """Return what of a spec does not go with the task's classes, or with a task that has none."""
+    weights, calibration = spec.method.class_weights, spec.evaluation.calibration
+    asked = {"method.class_weights": weights, "evaluation.calibration": calibration}
+    if classes is None:
+        law = f"belongs to tasks with a fixed set of labels, but the task is {spec.task.name}"
+        return [
+            Problem(f"`{path.rpartition('.')[2]}` {law}", path, "Remove it.")
+            for path, value in asked.items()
+            if value is not None
+        ]
+    names = weights if isinstance(weights, dict) else {}
+    return [
+        Problem(
+            f"`class_weights` must name labels, but {name!r} is none",
+            "method.class_weights",
+            nearest(name, classes),
+        )
+        for name in names
+        if name not in classes
+    ]
+
+
 def _method_payload(method: MethodSpec) -> dict[str, Any]:
     """Return a method as it shapes weights: a flag that is off is the same as none given."""
-    payload = method.model_dump(mode="json")
+    payload = method.model_dump(mode="json", exclude={"name"})
     payload["length_normalization"] = method.length_normalization or None
     if method.adapter.kind == "none":
         payload["loss"] = None  # nothing is trained by it: a head has none of its own
+        if method.head != "classifier":
+            payload["class_weights"] = None
     if method.adapter.kind != "lora":
         return {**payload, "adapter": {"kind": method.adapter.kind}}  # a rank says nothing here
     adapter = payload["adapter"]
@@ -217,21 +260,20 @@ def _method_payload(method: MethodSpec) -> dict[str, Any]:
     return payload
 
 
+def _unfit(spec: RunSpec, base: Located) -> Problem | None:
+    """Return why a method cannot be used with a base of this kind."""
+    if base.kind != "encoder" or spec.method.head in ("classifier", "auto"):
+        return None
+    return Problem(
+        f"`method.head` {spec.method.head} needs a causal language model, but {base.name} is an "
+        "encoder",
+        "method.head",
+        "Set it to classifier, or choose a causal base such as smollm2-135m.",
+    )
+
+
 def _base_problems(spec: RunSpec, base: Located) -> list[Problem]:
     problems = []
-    if base.kind == "encoder" and spec.method.head not in ("classifier", "auto"):
-        problems.append(
-            Problem(
-                f"`method.head` {spec.method.head} needs a causal language model, but "
-                f"{base.name} is an encoder",
-                "method.head",
-                "Set it to classifier, or choose a causal base such as smollm2-135m.",
-            )
-        )
-    if spec.base.quantization != "none" and spec.trains and spec.method.adapter.kind == "none":
-        law = "a quantised base is trained by an adapter, but method.adapter.kind is `none`"
-        fix = "Take adapter.kind lora, or base.quantization none."
-        problems.append(Problem(law, "method.adapter.kind", fix))
     positions = base.config.get("max_position_embeddings") or base.config.get("n_positions")
     if isinstance(positions, int) and spec.task.max_length > positions:
         law = (

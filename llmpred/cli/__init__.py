@@ -13,10 +13,14 @@ from llmpred import __version__
 from llmpred.cli import (
     bases,
     benchmark,
+    compare,
     curves,
     data,
+    evaluate,
     explain,
     features,
+    finetune,
+    infer,
     ledger,
     machine,
     meta,
@@ -26,6 +30,7 @@ from llmpred.cli import (
 )
 from llmpred.cli.common import EXIT_INPUT, EXIT_INTERRUPTED, complain
 from llmpred.errors import LlmpredError
+from llmpred.redaction import redact_tracebacks
 
 app = typer.Typer(
     name="llmpred",
@@ -37,6 +42,10 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("plan")(runs.plan)
 app.command("collect")(runs.collect)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("finetune")(finetune.finetune)
+app.command("infer")(infer.infer)
 app.command("features")(features.features)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(bases.app, name="bases")
@@ -74,6 +83,7 @@ def main() -> None:
 
 def run(command: Callable[[], object]) -> None:
     """Run a Typer app or job and turn known errors into exit codes."""
+    redact_tracebacks()
     try:
         command()
     except LlmpredError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmpred.errors import Problem, StorageError
+from llmpred.ledger import DEFAULT_STORAGE as DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,16 +38,21 @@ Set = Annotated[
         "--set", metavar="PATH=VALUE", help="Change the space, such as optim.lr=1e-4. Repeatable."
     ),
 ]
-DEFAULT_STORAGE = "~/llmpred"
 DEMO_SPACE = "search_spaces/demo.yaml"
 
 
 def open_ledger(storage: str) -> Ledger:
     """Open the ledger at a storage root."""
-    from llmpred.ledger import Ledger
-    from llmpred.ledger import Storage as Root
+    from llmpred.ledger import opened
 
-    return Ledger(Root(storage if "://" in storage else Path(storage).expanduser()))
+    return opened(storage)
+
+
+def task_heads() -> dict[str, tuple[str, ...]]:
+    """Return each registered task and the heads it can be done with."""
+    from llmpred.tasks import registry
+
+    return {name: registry.get(name).heads for name in registry.names()}
 
 
 def split(values: Iterable[str] | None) -> list[str]:
@@ -145,5 +151,7 @@ def size(count: float) -> str:
 
 
 def complain(text: str) -> None:
-    """Print an error for people."""
-    typer.echo(f"llmpred: {text}", err=True)
+    """Print an error for people, without the credentials that addresses in it may have."""
+    from llmpred.redaction import redact
+
+    typer.echo(f"llmpred: {redact(text)}", err=True)

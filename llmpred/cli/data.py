@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmpred.cli.common import Json, Set, console, line, print_json, split
+from llmpred.cli.common import Json, Set, console, line, print_json, split, task_heads
 from llmpred.errors import BaseError, InputError, Problem, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def run_of_file(
             )
         )
     found = registry.get(task)
-    mapped = _pairs(columns, "--columns")
+    mapped = pairs_of(columns, "--columns")
     data = {"source": source, "columns": mapped}
     base = base or _base_at_hand(head)
     document: dict[str, Any] = {
@@ -198,7 +198,8 @@ def run_of_file(
     return found, spec
 
 
-def _pairs(options: list[str] | None, option: str) -> dict[str, str]:
+def pairs_of(options: list[str] | None, option: str) -> dict[str, str]:
+    """Return the names and values of a repeatable option of the form NAME=VALUE."""
     pairs = [part.partition("=") for part in split(options)]
     wrong = [name + equals + value for name, equals, value in pairs if not (name and value)]
     if wrong:
@@ -265,13 +266,11 @@ def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
     from llmpred.bases.resolve import read_by_head, with_head
     from llmpred.engine.check import check
     from llmpred.spec.space import load_space
-    from llmpred.tasks import registry
     from llmpred.tasks.prepare import prepare
 
-    heads = {name: registry.get(name).heads for name in registry.names()}
     first: dict[int, RunSpec] = {}
     variants: dict[int, set[str]] = {}
-    for place, run in _runs(load_space(path, tuple(overrides), heads)):
+    for place, run in _runs(load_space(path, tuple(overrides), task_heads())):
         if run.trains:
             first.setdefault(place, run)
             variants.setdefault(place, set()).add(run.dataset.model_dump_json())

@@ -25,6 +25,7 @@ from llmpred.cli.common import (
     size,
     split,
     table,
+    task_heads,
 )
 from llmpred.errors import InputError, Problem, SpecError, StorageError, nearest
 
@@ -346,13 +347,14 @@ def sync_mlflow(
     json: Json = False,
 ) -> None:
     """Log to MLflow every run that it does not have."""
+    from llmpred.redaction import redact
     from llmpred.tracking import Tracker, sync
 
     ledger = _existing(storage)
     tracker = Tracker(uri, "llmpred", ledger.storage.root)
     done = sync((ledger.get(key) for key in sorted(ledger.keys())), tracker)
     if json:
-        print_json({"uri": tracker.uri, **done._asdict(), "unlogged": tracker.unlogged})
+        print_json({"uri": redact(tracker.uri), **done._asdict(), "unlogged": tracker.unlogged})
     else:
         typer.echo(f"{_counted(done.logged, 'run')} logged, {done.already:,} were logged before")
         if summary := tracker.summary():
@@ -516,19 +518,10 @@ def _specs(path: str, overrides: list[str]) -> list[RunSpec]:
     from llmpred.spec.space import expand, load_run, load_space
     from llmpred.spec.yaml import read_yaml
 
-    heads = _heads()
+    heads = task_heads()
     if LISTS.values() & read_yaml(path).keys():
         return expand(load_space(path, tuple(overrides), heads))
-    if overrides:
-        law = f"--set changes a search space, but {path} is a single run"
-        raise InputError(Problem(law, fix="Change the file."))
-    return [load_run(path, heads)]
-
-
-def _heads() -> dict[str, tuple[str, ...]]:
-    from llmpred.tasks import registry
-
-    return {name: registry.get(name).heads for name in registry.names()}
+    return [load_run(path, overrides, heads)]
 
 
 def _named_content(
@@ -595,7 +588,7 @@ def _import_adapter(ledger: Ledger, adapter: Path, path: Path, json: bool) -> No
     from llmpred.engine.imported import adapter_problems, content_hash, imported_keys, score
     from llmpred.spec.space import load_run
 
-    spec = load_run(path, _heads())
+    spec = load_run(path, heads=task_heads())
     problems = adapter_problems(adapter, spec)
     if problems:
         raise SpecError(problems)

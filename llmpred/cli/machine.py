@@ -242,8 +242,8 @@ def _writable(storage: str) -> Iterator[Finding]:
 
 
 def _mlflow(storage: str) -> Iterator[Finding]:
+    from llmpred.redaction import redact
     from llmpred.tracking import default_uri
-    from llmpred.tracking.entries import redact
 
     uri = default_uri(storage)
     if not uri.startswith(("http://", "https://")):
@@ -274,13 +274,23 @@ def _ray() -> Iterator[Finding]:
         yield Finding("warn", "ray", f"nothing answers at {address}", fix)
         return
     yield Finding("ok", "ray", f"a cluster runs at {address}")
-    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
-    if mode == "disabled" or (mode != "token" and not _has_token()):
+    asks = _asks_for_a_token(address)
+    if asks is None:
+        found = f"whether {address} asks for a token cannot be told from here"
+        yield Finding("warn", "ray token", found, "Look on its head: `echo $RAY_AUTH_MODE`.")
+    elif not asks:
         yield Finding(
             "warn",
             "ray token",
             "token authentication is off: whoever reaches the cluster can run code on it",
             "Run `ray get-auth-token --generate`, then start the cluster with RAY_AUTH_MODE=token.",
+        )
+    elif not _has_token():
+        yield Finding(
+            "warn",
+            "ray token",
+            "the cluster asks for a token, but there is none here",
+            "Copy ~/.ray/auth_token from its head, or set RAY_AUTH_TOKEN.",
         )
 
 
@@ -303,6 +313,23 @@ def _answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _asks_for_a_token(address: str) -> bool | None:
+    """Ask a cluster's control store something without a token; None if it answers neither way.
+
+    The environment here says nothing of how the cluster was started.
+    """
+    import grpc
+
+    host = address.rpartition("://")[2]
+    try:
+        with grpc.insecure_channel(host) as channel:
+            ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+            ask(b"", timeout=5)
+    except grpc.RpcError as error:
+        return True if error.code() == grpc.StatusCode.UNAUTHENTICATED else None
+    return False
 
 
 def _has_token() -> bool:

@@ -7,10 +7,9 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +29,7 @@ from llmpred.cli.common import (
     print_json,
     size,
     table,
+    task_heads,
 )
 from llmpred.errors import InputError, Problem, StorageError
 
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from llmpred.ledger import Storage as Root
     from llmpred.spec.run import RunSpec
     from llmpred.spec.space import Space
-    from llmpred.sweep.collect import Collected
+    from llmpred.sweep.collect import Collected, Limits
     from llmpred.sweep.orders import Done
     from llmpred.sweep.plan import Plan
     from llmpred.sweep.search import Searched
-    from llmpred.tracking import Tracker
 
 SHOWN = 40  # rows of a table for people
 
@@ -74,14 +73,20 @@ def plan(
     history = ledger.table().to_pylist()
     guess = estimate(planned, history)
     machine, gpu_memory = this_machine()
-    side_by_side = choose_workers(
-        [machine], len(planned.todo) or 1, guess.memory_bytes, max_concurrent
-    )
-    workers = side_by_side.count
+    runs, processes = len(planned.todo) or 1, guess.processes
+    if processes > 1:  # of which this machine may not have enough
+        room = int(machine.get("GPU", 0.0) or machine["CPU"]) // processes
+        workers = max(1, min(room, runs, max_concurrent or runs))
+    else:
+        workers = choose_workers([machine], runs, guess.memory.total, max_concurrent).count
     known = [guess.seconds[run.key] for run in planned.todo if run.key in guess.seconds]
     unknown = len(planned.todo) - len(known)
     seconds = sum(known) / min(workers, max(1, len(known))) if known else None
-    cost = sum(known) / 3600 * price_per_hour if known and price_per_hour is not None else None
+    cost = (
+        sum(known) / 3600 * price_per_hour * processes
+        if known and price_per_hour is not None
+        else None
+    )
     summary: dict[str, Any] = {
         "space": loaded.name,
         "runs": len(planned.runs),
@@ -91,7 +96,9 @@ def plan(
         "seconds": seconds,
         "seconds_unknown_runs": unknown,
         "seconds_basis": guess.basis,
-        "memory_bytes_a_worker": guess.memory_bytes,
+        "memory_bytes_a_worker": guess.memory.total,
+        "memory": dataclasses.asdict(guess.memory),
+        "processes_a_run": processes,
         "disk_bytes": guess.disk_bytes,
         "cost": cost,
         "notes": list(planned.notes),
@@ -125,14 +132,17 @@ def plan(
         out.print(f"… and {len(rows) - len(shown)} more (--json lists all)")
     memory = gpu_memory or int(machine["memory"])
     where = "GPU's" if gpu_memory else "machine's"
-    fits = "fits" if guess.memory_bytes < memory else "DOES NOT FIT"
+    needed = guess.memory.total * (1 if gpu_memory else processes)
+    fits = "fits" if needed < memory else "DOES NOT FIT"
+    each = "a worker" if processes == 1 else f"for each of a run's {processes} processes"
+    parts = ", ".join(f"{n} {size(b)}" for n, b in dataclasses.asdict(guess.memory).items() if b)
     time = duration(seconds) if seconds is not None else "unknown"
     price = "give --price-per-hour" if known else "unknown"
     lines = [
         f"to run   {summary['todo']} of {summary['runs']}, {summary['paid']} paid for, "
         f"in {summary['packs']} packs",
         f"time     {time} on {workers} {'GPU ' if gpu_memory else ''}workers ({guess.basis})",
-        f"memory   {size(guess.memory_bytes)} a worker at its peak; {fits} in this {where} "
+        f"memory   {size(guess.memory.total)} {each} at its peak ({parts}); {fits} in this {where} "
         f"{size(memory)}",
         f"disk     {size(guess.disk_bytes)} in {ledger.storage.root}",
         f"cost     {price if cost is None else f'{cost:.2f}'}",
@@ -197,8 +207,6 @@ def collect(
             )
         )
     from llmpred.sweep.collect import Limits
-    from llmpred.sweep.collect import collect as run_all
-    from llmpred.sweep.orders import SCORED
     from llmpred.sweep.search import Searched, search
 
     limits = Limits(max_hours, max_cost, price_per_hour, max_concurrent)
@@ -209,54 +217,27 @@ def collect(
         for note in planned.notes:
             console(stderr=True).print(f"note: {note}", markup=False)
     idle = loaded.mode == "collect" and not planned.todo and not force
-    tracker = None if no_tracking or idle else _tracker(loaded, planned, ledger)
-
-    def log(key: str) -> None:
-        if tracker is None:
-            return
-        try:
-            record = ledger.get(key)
-        except InputError as error:  # a storage in trouble must not end the sweep here
-            tracker.unlogged[key] = str(error)
-            return
-        keeps_all = record.spec is not None and record.spec.execution.keep == "all"
-        tracker.log_run(record, tracker.adapter_of(record) if keeps_all else None)
-
-    def on_done(done: Done) -> None:
-        if done.state in (*SCORED, "paid"):
-            log(done.key)
-
-    if tracker is not None and planned.paid:
-        tracker.load_logged()
-        for key in planned.paid - tracker.logged_keys():  # their driver was killed before it could
-            log(key)
-
-    result: Collected | Searched
-    if loaded.mode == "search":
-        result = search(loaded, ledger, limits=limits, address=address, quiet=json, on_done=on_done)
-    else:
-        result = run_all(
-            planned,
-            ledger,
-            name=loaded.name,
-            limits=limits,
-            address=address,
-            supersede=force,
-            quiet=json,
-            on_done=on_done,
-        )
-    untracked = None
-    if tracker is not None:
-        tracker.end_sweep("KILLED" if result.interrupted else "FINISHED")
-        untracked = tracker.summary()
-    if not idle:
-        tried = (t.key for t in result.trials) if isinstance(result, Searched) else planned.runs
-        _prune_adapters(planned, tried, ledger)
-    again = shlex.join([*(["python"] if sys.argv[0].endswith(".py") else []), *sys.argv])
+    with tracked(loaded.name, loaded.path, planned, ledger, off=no_tracking or idle) as tracking:
+        result: Collected | Searched
+        if loaded.mode == "search":
+            result = search(
+                loaded,
+                ledger,
+                limits=limits,
+                address=address,
+                quiet=json,
+                on_done=tracking.on_done,
+            )
+            tracking.interrupted = bool(result.interrupted)
+            _prune_adapters(planned, (trial.key for trial in result.trials), ledger)
+        else:
+            result = carry_out(
+                loaded.name, planned, ledger, tracking, limits, address, quiet=json, force=force
+            )
     if isinstance(result, Searched):
-        _report_search(loaded, ledger, result, untracked, again, json)
+        _report_search(loaded, ledger, result, tracking.untracked, json)
     else:
-        _report(loaded, planned, ledger, result, untracked, again, json)
+        _report(loaded, planned, ledger, result, tracking.untracked, json)
 
 
 def plan_of(
@@ -266,10 +247,8 @@ def plan_of(
     from llmpred.spec.space import combinations, load_space, planned_runs
     from llmpred.sweep.plan import make_plan
     from llmpred.sweep.search import example
-    from llmpred.tasks import registry
 
-    heads = {name: registry.get(name).heads for name in registry.names()}
-    loaded = load_space(path, tuple(overrides), heads)
+    loaded = load_space(path, tuple(overrides), task_heads())
     specs: list[tuple[RunSpec, str]]
     if loaded.mode == "search":
         searched = combinations(loaded)
@@ -282,14 +261,44 @@ def plan_of(
         runs = [run for run in planned_runs(loaded) if run.sample is not None]
         specs, note = [(run.run, f"{path}, {run.origin}") for run in runs], ""
     if bring:
-        _bring_bases({spec.base.name for spec, _ in specs})
-    planned = make_plan(specs, ledger, zero_shot=loaded.zero_shot)
+        bring_bases({spec.base.name for spec, _ in specs})
+    planned = make_plan(specs, ledger, zero_shot=loaded.zero_shot, unfit=loaded.unfit)
     if note:
         planned = dataclasses.replace(planned, notes=(note, *planned.notes))
     return loaded, planned
 
 
-def _bring_bases(names: set[str]) -> None:
+def carry_out(
+    name: str,
+    planned: Plan,
+    ledger: Ledger,
+    tracking: Tracking,
+    limits: Limits,
+    address: str | None,
+    *,
+    quiet: bool,
+    force: bool = False,
+) -> Collected:
+    """Run what a plan has left (with `force` all of it), and prune adapters as its runs say."""
+    from llmpred.sweep.collect import collect as run_all
+
+    result = run_all(
+        planned,
+        ledger,
+        name=name,
+        limits=limits,
+        address=address,
+        supersede=force,
+        quiet=quiet,
+        on_done=tracking.on_done,
+    )
+    tracking.interrupted = bool(result.interrupted)
+    if planned.todo or force:
+        _prune_adapters(planned, planned.runs, ledger)
+    return result
+
+
+def bring_bases(names: set[str]) -> None:
     """Fetch the bases that pip brings and that are not here yet, saying so."""
     from llmpred.bases.fetch import add, is_here
     from llmpred.bases.registry import KNOWN
@@ -301,13 +310,72 @@ def _bring_bases(names: set[str]) -> None:
             add(name)
 
 
-def _tracker(space: Space, planned: Plan, ledger: Ledger) -> Tracker:
+@dataclasses.dataclass
+class Tracking:
+    """What is logged to MLflow while runs are carried out.
+
+    Attributes:
+        on_done: to be called with what became of each run.
+        log_files: to be called with files to keep with the parent run.
+        interrupted: to be set where they were stopped.
+        untracked: in the end, one line on what could not be logged, or None.
+    """
+
+    on_done: Callable[[Done], None]
+    log_files: Callable[[Sequence[Path]], None] = lambda files: None
+    interrupted: bool = False
+    untracked: str | None = None
+
+
+@contextmanager
+def tracked(
+    name: str, path: Path | None, planned: Plan, ledger: Ledger, *, off: bool = False
+) -> Iterator[Tracking]:
+    """Log runs to MLflow as they are done, as children of one parent; nothing where it is `off`.
+
+    Args:
+        name: of the space or run.
+        path: its file, kept with the parent.
+        planned: the runs.
+        ledger: where their records are.
+        off: log nothing.
+    """
+    from llmpred.ledger import safe_name
     from llmpred.spec.canonical import digest
+    from llmpred.sweep.orders import SCORED
     from llmpred.tracking import Tracker
 
+    if off:
+        yield Tracking(lambda done: None)
+        return
     tracker = Tracker(None, "llmpred", ledger.storage.root)
-    tracker.start_sweep(f"{space.name}-{digest(sorted(planned.runs))[:8]}", space.path)
-    return tracker
+    tracker.start_sweep(f"{safe_name(name)}-{digest(sorted(planned.runs))[:8]}", path)
+
+    def log(key: str) -> None:
+        try:
+            record = ledger.get(key)
+        except InputError as error:  # a storage in trouble must not end the sweep here
+            tracker.unlogged[key] = str(error)
+            return
+        keeps_all = record.spec is not None and record.spec.execution.keep == "all"
+        tracker.log_run(record, tracker.adapter_of(record) if keeps_all else None)
+
+    def on_done(done: Done) -> None:
+        if done.state in (*SCORED, "paid"):
+            log(done.key)
+
+    if planned.paid:
+        tracker.load_logged()
+        for key in planned.paid - tracker.logged_keys():  # their driver was killed before it could
+            log(key)
+    tracking = Tracking(on_done, tracker.log_files)
+    try:
+        yield tracking
+    except BaseException:
+        tracker.end_sweep("FAILED")
+        raise
+    tracker.end_sweep("KILLED" if tracking.interrupted else "FINISHED")
+    tracking.untracked = tracker.summary()
 
 
 @contextmanager
@@ -433,7 +501,6 @@ def _report(
     ledger: Ledger,
     result: Collected,
     untracked: str | None,
-    again: str,
     json: bool,
 ) -> None:
     """Say what was collected and what to do next; leave with 0 only if every run has an outcome."""
@@ -493,7 +560,7 @@ def _report(
                 f"{len(failed)} runs have no outcome yet; the same command tries them again, and "
                 "`llmpred ledger ls --attempts` says why they failed"
             )
-    _leave(result.interrupted, bool(failed), untracked, again, json)
+    leave(result.interrupted, bool(failed), untracked, json)
 
 
 def _show_effects(rows: list[dict[str, Any]]) -> None:
@@ -522,7 +589,6 @@ def _report_search(
     ledger: Ledger,
     result: Searched,
     untracked: str | None,
-    again: str,
     json: bool,
 ) -> None:
     """Show the trials of each combination, best first, and the best run of all."""
@@ -574,15 +640,14 @@ def _report_search(
             complain(
                 f"best {result.best.accuracy_r:.4g}: llmpred ledger show {result.best.key[:10]}"
             )
-    _leave(result.interrupted, bool(lost), untracked, again, json)
+    leave(result.interrupted, bool(lost), untracked, json)
 
 
-def _leave(
-    interrupted: str | None, failed: bool, untracked: str | None, again: str, json: bool
-) -> None:
+def leave(interrupted: str | None, failed: bool, untracked: str | None, json: bool) -> None:
     """Say what was left undone and exit accordingly."""
     if interrupted and not json:
-        complain(f"stopped: {interrupted}. The same command resumes: {again}")
+        again = shlex.join([*(["python"] if sys.argv[0].endswith(".py") else []), *sys.argv])
+        complain(f"stopped: {interrupted.rstrip('.')}. The same command resumes: {again}")
     if untracked and not json:
         complain(untracked)
     if interrupted:
@@ -593,28 +658,22 @@ def _leave(
 
 def names_of(runs: Iterable[Any]) -> dict[str, str]:
     """Return what is trained how, by key; runs that would read the same say where they differ."""
-    from llmpred.ledger.difference import diff
-    from llmpred.spec.canonical import canonical_json
+    from llmpred.ledger.difference import told_apart
 
-    names = {}
     alike: dict[tuple[str, str, str], list[Any]] = {}
     for run in runs:
-        names[run.key] = _what(run)
-        alike.setdefault((run.dataset, run.base, names[run.key]), []).append(run)
-    for group in alike.values():
+        alike.setdefault((run.dataset, run.base, _what(run)), []).append(run)
+    names = {}
+    for (_, _, name), group in alike.items():
         told = {"base", "task", "evaluation"}
         if group[0].spec.trains:
             told |= {"method", "optim", "dataset"}
-        parts = [run.spec.model_dump(mode="json", include=told) for run in group]
-        paths = {d.path.split("[")[0]: None for part in parts[1:] for d in diff(parts[0], part)}
-        for run, part in zip(group, parts, strict=True):
-            for path in paths:
-                value: Any = part
-                for name in path.split("."):
-                    value = (value or {}).get(name)
-                text = value if isinstance(value, str) else canonical_json(value)
-                text = "unset" if value is None else text
-                names[run.key] += f", {path.rpartition('.')[2]} {shorten(text, 60)}"
+        parts = [
+            run.spec.model_dump(mode="json", include=told, exclude={"method": {"name"}})
+            for run in group
+        ]
+        for run, apart in zip(group, told_apart(parts), strict=True):
+            names[run.key] = ", ".join([name, *apart])
     return names
 
 
@@ -622,7 +681,7 @@ def _what(run: Any) -> str:
     """Return what is trained how, in a few words."""
     spec = run.spec
     if not spec.trains:
-        return "zero-shot"
+        return spec.method.name or "zero-shot"
     adapter = spec.method.adapter
     kind = (
         f"{'Q' if spec.base.quantization != 'none' else ''}LoRA r{adapter.r}"
@@ -634,4 +693,5 @@ def _what(run: Any) -> str:
     length = (
         f"{spec.optim.max_steps} steps" if spec.optim.max_steps else f"{spec.optim.epochs:g} epochs"
     )
+    kind = spec.method.name or kind
     return f"{kind}, lr {spec.optim.lr:.3g}, {length}, seed {spec.seed}"

@@ -110,7 +110,7 @@ def _text(value: Any) -> str:
         value = " ".join(value)  # sentence lists, as SciTLDR has them
     if not isinstance(value, str) or not value.strip() or value in ("nan", "NaN"):
         raise ValueError("text that is not empty")
-    return _sound(value)
+    return sound(value)
 
 
 def _texts(value: Any) -> list[str]:
@@ -123,7 +123,7 @@ def _texts(value: Any) -> list[str]:
     texts = [str(item) if _is_number(item) else item for item in value]
     if not all(isinstance(item, str) for item in texts) or texts == [""]:
         raise ValueError("a list of texts")
-    return [_sound(item) for item in texts]
+    return [sound(item) for item in texts]
 
 
 def _json_list(text: str) -> list[Any] | None:
@@ -147,7 +147,7 @@ def _label(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or value.strip() in ("nan", "NaN"):
         raise ValueError("a label: a word or a number")
     label = value.strip()
-    return _sound(label[:-2] if re.fullmatch(r"-?\d+\.0", label) else label)
+    return sound(label[:-2] if re.fullmatch(r"-?\d+\.0", label) else label)
 
 
 def _index(value: Any) -> int | str:
@@ -155,7 +155,7 @@ def _index(value: Any) -> int | str:
     if _is_number(value) and math.isfinite(value) and value == int(value) and value >= 0:
         return int(value)
     if isinstance(value, str) and value.strip() and value.strip() not in ("nan", "NaN"):
-        return _sound(value.strip())
+        return sound(value.strip())
     raise ValueError("a whole number from 0, or the name of a choice")
 
 
@@ -163,7 +163,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
+    """Return a text that any tokenizer takes.
+
+    Raises:
+        ValueError: with the law that it breaks.
+    """
     if "\x00" in text:
         raise ValueError("free of null bytes (U+0000)")
     try:

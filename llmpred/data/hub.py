@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +37,10 @@ def open_folder(source: SourceSpec, folder: Path) -> Found:
 
     def read() -> tuple[Iterator[Row], list[str]]:
         if saved:
+            _check_saved(source, files)
             found = _called(source, datasets.load_from_disk, str(folder))
         else:
+            _check_inside(source, folder)
             found = _called(source, datasets.load_dataset, str(folder), source.subset)
         return _rows(_split(source, found), source.source)
 
@@ -68,10 +73,7 @@ def _from_hub(name: str, subset: str | None, revision: str | None) -> Any:
 
 
 def _called(source: SourceSpec, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call into `datasets`; what it cannot find or read is the user's to know."""
-    import pyarrow as pa
-    from datasets.exceptions import DatasetsError
-
+    """Call into `datasets`; what it cannot find, read or will not run is the user's to know."""
     try:
         return call(*args, **options)
     except ConnectionError as error:
@@ -84,7 +86,7 @@ def _called(source: SourceSpec, call: Callable[..., Any], *args: Any, **options:
                 "local copy.",
             )
         ) from error
-    except (DatasetsError, OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:  # metadata of strangers can make it raise anything
         cause = error.__cause__ or error  # `datasets` wraps the telling error
         law = f"the source must be a dataset that `datasets` can load, but: {_line(cause)}"
         raise DataError(Problem(law, source.source)) from error
@@ -133,19 +135,73 @@ def _rows(split: Dataset, shown: str) -> tuple[Iterator[Row], list[str]]:
     return rows(), notes
 
 
+def _check_saved(source: SourceSpec, files: list[Path]) -> None:
+    """Refuse a saved folder whose own lists name files or folders outside of it."""
+    problems = []
+    for path in files:
+        if path.name not in ("state.json", "dataset_dict.json"):
+            continue
+        try:
+            listed = json.loads(path.read_text("utf-8"))
+            if path.name == "state.json":
+                names = [file["filename"] for file in listed["_data_files"]]
+            else:
+                names = listed["splits"]
+        except (ValueError, TypeError, KeyError) as error:
+            law = f"{path.name} must be as `datasets` saves it, but: {type(error).__name__} {error}"
+            problems.append(Problem(law, str(path), "Save the dataset again."))
+            continue
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name:
+                law = f"a saved dataset must name files of its own folder, but got {name!r}"
+                problems.append(Problem(law, str(path), "Save the dataset again."))
+    if problems:
+        raise DataError(problems)
+
+
+def _check_inside(source: SourceSpec, folder: Path) -> None:
+    """Refuse a folder whose README names data elsewhere: on this machine or in the network."""
+    import datasets
+
+    builder = _called(source, datasets.load_dataset_builder, str(folder), source.subset)
+    named = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    outside = [name for name in named if not Path(os.path.normpath(name)).is_relative_to(folder)]
+    if outside:
+        law = f"a data folder must name files of its own, but its README names {outside[0]}"
+        fix = "Move the file into the folder, or mend `data_files` in its README."
+        raise DataError(Problem(law, source.source, fix))
+
+
 def _refuse_pickles(files: list[Path], shown: str) -> None:
     """Refuse folders with files that run code when they are loaded."""
     problems = []
     for path in files:
         try:
-            with path.open("rb") as stream:
-                start = stream.read(2)
+            found = is_pickle(path)
         except PermissionError:
             law = "the file must be readable, but permission is denied"
             problems.append(Problem(law, str(path), "Give yourself read permission (chmod u+r)."))
             continue
-        if path.suffix.lower() in PICKLES or start.startswith(PICKLE_STARTS):
+        if found:
             law = f"a data folder must hold no pickles, which can run code, but has {path.name}"
             problems.append(Problem(law, shown, "Save the data as Parquet or JSONL instead."))
     if problems:
         raise DataError(problems)
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file is known, by its name or content, to run code when it is loaded."""
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    return path.suffix.lower() in PICKLES or start.startswith(PICKLE_STARTS) or _archived(path)
+
+
+def _archived(path: Path) -> bool:
+    """Whether a file is an archive with a pickle inside, as `torch.save` writes them."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(Path(name).suffix.lower() in PICKLES for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return True  # it says that it is one, and does not show what is inside

@@ -16,7 +16,7 @@ from llmpred.data.fields import Field
 from llmpred.data.seeds import Indices, below, draw, generator, permutation
 from llmpred.data.text import UNIT, language
 from llmpred.errors import DataError, Problem
-from llmpred.spec.run import Mix, RecipeStep, SourceSpec, Subsample
+from llmpred.spec.run import Balance, Mix, RecipeStep, SourceSpec, Subsample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -284,6 +284,32 @@ def _replace(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(place, field, column)
 
 
+def _balance(
+    table: pa.Table, what: Balance, fields: tuple[Field, ...], rng: np.random.Generator
+) -> pa.Table:
+    """Give all labels as many rows: those of the rarest, drawn; or of the commonest, repeated.
+
+    Rows that are repeated stand at the end, each as often as the others of its label, give or take
+    one.
+    """
+    names = [name for name in _targets(table, fields) if _kind(name, fields) == "label"]
+    if len(names) != 1:
+        raise ValueError("`balance` needs a label, but the target of this task is none")
+    places: dict[Any, list[int]] = {}
+    for row, label in enumerate(table[names[0]].to_pylist()):
+        places.setdefault(label, []).append(row)
+    counts = [len(rows) for rows in places.values()]
+    kept: list[int] = []
+    more: list[int] = []
+    for _, rows in sorted(places.items()):
+        if what.by == "undersample":
+            kept += [rows[i] for i in draw(rng, len(rows), min(counts))]
+            continue
+        times, rest = divmod(max(counts) - len(rows), len(rows))
+        more += rows * times + [rows[i] for i in draw(rng, len(rows), rest)]
+    return table.take(sorted(kept) if kept else [*range(table.num_rows), *more])
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "subsample": _subsample,
     "label_noise": _label_noise,
@@ -291,4 +317,5 @@ STEPS: dict[str, Callable[..., Any]] = {
     "near_duplicate": _near_duplicate,
     "truncate": _truncate,
     "shuffle_answers": _shuffle_answers,
+    "balance": _balance,
 }

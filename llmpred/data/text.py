@@ -7,6 +7,7 @@ import functools
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -42,6 +43,24 @@ def words(text: str, language: Language) -> list[str]:
     if language == "en":
         return _WORD.findall(text)
     return [word for word in _segmenter().lcut(text) if _LETTER.search(word) or word.isalnum()]
+
+
+@functools.lru_cache(64)  # who changes a text in several ways comes back with it at once
+def cut(text: str) -> tuple[str, ...]:
+    """Return the words that jieba finds and all that is between them; joined, they are the text."""
+    return tuple(_segmenter().lcut(text))
+
+
+def frequencies() -> dict[str, int]:
+    """Return how often each Chinese character occurs in the words of jieba's dictionary."""
+    segmenter = _segmenter()
+    segmenter.initialize()
+    counts: Counter[str] = Counter()
+    for word, count in segmenter.FREQ.items():
+        if count:
+            for character in _CJK.findall(word):
+                counts[character] += count
+    return dict(counts)
 
 
 def characters(text: str) -> list[str]:

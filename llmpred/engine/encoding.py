@@ -7,7 +7,7 @@ training and in scoring, and the loss mask is exactly the target.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmpred.data.fields import Example
@@ -26,10 +26,11 @@ class Encoded:
 
     Attributes:
         prompt: ids that the model reads, special tokens included.
-        target: ids that training teaches (none for a classifier, or where text is generated).
+        target: ids that training teaches (none for a classifier, and none outside training).
         candidates: ids of each candidate, for label scoring.
-        label: index of the right candidate or class; -1 if the task has none.
+        label: index of the right candidate or class; -1 if the task has none, and outside training.
         truncated: whether the long field, or a target to train on, lost tokens.
+        weight: how much its loss counts.
     """
 
     prompt: list[int]
@@ -37,6 +38,7 @@ class Encoded:
     candidates: tuple[list[int], ...] = ()
     label: int = -1
     truncated: bool = False
+    weight: float = 1.0
 
     @property
     def length(self) -> int:
@@ -57,36 +59,47 @@ def encode(
     Label scoring leaves room for the longest candidate, generation for `max_new_tokens`; a target
     to train on may take half of the sequence, its end token included.
 
+    Args:
+        examples: what to tokenise; only `training` reads their targets.
+        task: of the examples.
+        spec: the settled run.
+        tokenizer: of the base.
+        training: to train on, rather than to be answered.
+
     Raises:
         DataError: when `truncation` is `error` and a sequence is too long, or when the prompt
             alone, without the long field, does not fit.
     """
-    return [_encode(example, task, spec, tokenizer, training) for example in examples]
+    if training:
+        return [_to_train(example, task, spec, tokenizer) for example in examples]
+    return [_to_answer(example, task, spec, tokenizer) for example in examples]
 
 
-def _encode(
-    example: Example,
-    task: Task,
-    spec: RunSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    training: bool,
+def _to_answer(
+    example: Example, task: Task, spec: RunSpec, tokenizer: PreTrainedTokenizerBase
 ) -> Encoded:
+    """Tokenise what the model reads; the example's target is not looked at."""
     room = spec.task.max_length
-    if spec.method.head == "classifier":
-        prompt, truncated = _prompt(example, task, spec, tokenizer, room)
-        return Encoded(prompt, [], (), task.answer_index(example, spec.task), truncated)
+    candidates: tuple[list[int], ...] = ()
     if spec.method.head == "label_scoring":
         texts = task.candidates(example, spec.task) or ()
         candidates = tuple(_continuation(text, spec.task, tokenizer) for text in texts)
         room -= max(map(len, candidates))
-        prompt, truncated = _prompt(example, task, spec, tokenizer, room)
-        label = task.answer_index(example, spec.task)
-        return Encoded(prompt, candidates[label], candidates, label, truncated)
-    if not training:
+    elif spec.method.head == "causal_lm":
         assert spec.evaluation.max_new_tokens is not None  # settled
         room -= spec.evaluation.max_new_tokens
-        prompt, truncated = _prompt(example, task, spec, tokenizer, room)
-        return Encoded(prompt, [], truncated=truncated)
+    prompt, truncated = _prompt(example, task, spec, tokenizer, room)
+    return Encoded(prompt, [], candidates, truncated=truncated)
+
+
+def _to_train(
+    example: Example, task: Task, spec: RunSpec, tokenizer: PreTrainedTokenizerBase
+) -> Encoded:
+    if spec.method.head != "causal_lm":
+        asked = _to_answer(example, task, spec, tokenizer)
+        label = task.answer_index(example, spec.task)
+        target = asked.candidates[label] if asked.candidates else []
+        return replace(asked, target=target, label=label)
     whole = _continuation(task.target(example, spec.task), spec.task, tokenizer)
     if isinstance(tokenizer.eos_token_id, int):
         whole = [*whole, tokenizer.eos_token_id]
@@ -97,7 +110,8 @@ def _encode(
             f"{len(whole)}: {task.target(example, spec.task)[:60]!r}"
         )
         raise DataError(_too_long(law))
-    prompt, truncated = _prompt(example, task, spec, tokenizer, room - len(target))
+    room = spec.task.max_length - len(target)
+    prompt, truncated = _prompt(example, task, spec, tokenizer, room)
     return Encoded(prompt, target, truncated=truncated or len(target) < len(whole))
 
 

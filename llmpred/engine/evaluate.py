@@ -7,10 +7,12 @@ candidate pass the language-model head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from llmpred.data.fields import Example
 from llmpred.engine import parallel
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.models import (
@@ -37,8 +39,17 @@ def predict(
     spec: RunSpec,
     table: pa.Table,
     stop: Callable[[], str | None] = lambda: None,
+    *,
+    together: bool = False,
+    without_content: Sequence[float] | None = None,
 ) -> tuple[list[Prediction], int]:
     """Answer every example of `table`.
+
+    With `evaluation.calibration` scores are calibrated; `without_content` saves asking for
+    `scores_without_content` again.
+
+    Of several processes each answers a share, unless the weights are split among them: then all
+    pass every batch `together`.
 
     Returns:
         The predictions in the table's order, and how many inputs were truncated.
@@ -47,44 +58,121 @@ def predict(
         Interrupted: when `stop`, asked before each batch, gave a reason.
     """
     examples = Examples(table)
+    found = answer(
+        model, base, task, spec, examples, stop, together=together, without_content=without_content
+    )
+    predictions = []
+    for i, (example, each) in enumerate(zip(examples, found, strict=True)):
+        candidates = task.candidates(example, spec.task) if each.scores is not None else None
+        predictions.append(
+            Prediction(
+                str(example.get("id", i)),
+                task.gold(example, spec.task),
+                each.answer,
+                scores=each.scores,
+                lengths=candidate_lengths(candidates) if candidates else None,
+            )
+        )
+    return predictions, sum(each.truncated for each in found)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model answered to one example.
+
+    Attributes:
+        answer: as `Prediction.prediction`.
+        scores: of each candidate or class, as `Prediction.scores`; None when generated.
+        truncated: whether its input lost tokens.
+    """
+
+    answer: Any
+    scores: tuple[float, ...] | None
+    truncated: bool
+
+
+def answer(
+    model: nn.Module,
+    base: LoadedBase,
+    task: Task,
+    spec: RunSpec,
+    examples: Sequence[Example],
+    stop: Callable[[], str | None] = lambda: None,
+    *,
+    together: bool = False,
+    without_content: Sequence[float] | None = None,
+) -> list[Answered]:
+    """Answer examples, which need no targets, in their order; all else as `predict` says."""
     encoded = encode(examples, task, spec, base.tokenizer, training=False)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
-    together = parallel.splits_weights(spec)
     order = order if together else list(parallel.share(order))
     ordered = [encoded[i] for i in order]
-    answers: dict[int, str] = {}
+    texts: dict[int, str] = {}
     scores: dict[int, tuple[float, ...]] = {}
     model.eval()
     with parallel.without_gradients(), autocast(spec.optim.precision, base.device):
         if spec.method.head == "causal_lm":
-            texts = _generate(model, base, spec, ordered, stop)
-            answers = dict(zip(order, texts, strict=True))
+            made = _generate(model, base, spec, ordered, stop, together)
+            texts = dict(zip(order, made, strict=True))
         else:
             scorer = _class_scores if spec.method.head == "classifier" else _candidate_scores
-            scores = dict(zip(order, scorer(model, base, spec, ordered, stop), strict=True))
-    if not together:
-        answers, scores = _joined(parallel.gathered(answers)), _joined(parallel.gathered(scores))
-    predictions = []
-    for i, example in enumerate(examples):
-        identity = str(example.get("id", i))
-        gold = task.gold(example, spec.task)
-        if spec.method.head == "causal_lm":
-            answer = task.read(answers[i], spec.task)
-            predictions.append(Prediction(identity, gold, answer))
-            continue
-        best = max(range(len(scores[i])), key=scores[i].__getitem__)
-        candidates = task.candidates(example, spec.task)
-        lengths = candidate_lengths(candidates) if candidates else None
-        predictions.append(
-            Prediction(
-                identity,
-                gold,
-                task.answer(example, spec.task, best),
-                scores=scores[i],
-                lengths=lengths,
+            scores = dict(
+                zip(order, scorer(model, base, spec, ordered, stop, together), strict=True)
             )
-        )
-    return predictions, sum(e.truncated for e in encoded)
+    if spec.evaluation.calibration is not None and examples:
+        if without_content is None:
+            without_content = scores_without_content(model, base, task, spec, examples[0])
+        scores = {i: _calibrated(row, without_content) for i, row in scores.items()}
+    if not together:
+        texts, scores = _joined(parallel.gathered(texts)), _joined(parallel.gathered(scores))
+    if spec.method.head == "causal_lm":
+        return [
+            Answered(task.read(texts[i], spec.task), None, e.truncated)
+            for i, e in enumerate(encoded)
+        ]
+    return [
+        Answered(task.answer(example, spec.task, _best(scores[i])), scores[i], e.truncated)
+        for i, (example, e) in enumerate(zip(examples, encoded, strict=True))
+    ]
+
+
+def _best(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=scores.__getitem__)  # the first of equals
+
+
+WITHOUT_CONTENT = ("N/A", "[MASK]", "")  # as Zhao et al., 2021, take them
+
+
+def scores_without_content(
+    model: nn.Module, base: LoadedBase, task: Task, spec: RunSpec, example: Example
+) -> tuple[float, ...]:
+    """Return the log-probability of each candidate, among them, where the input says nothing.
+
+    The mean probability over `WITHOUT_CONTENT` in place of every input text (contextual
+    calibration, Zhao et al., 2021).
+
+    Args:
+        model: to ask.
+        base: of the model.
+        task: whose candidates are the same for every example.
+        spec: the settled run.
+        example: any; its target is not read.
+    """
+    import numpy as np
+    from scipy.special import log_softmax, logsumexp
+
+    inputs = [f.name for f in task.fields if f.role == "input" and f.kind == "text"]
+    empty = [{**example, **dict.fromkeys(inputs, text)} for text in WITHOUT_CONTENT]
+    encoded = encode(empty, task, spec, base.tokenizer, training=False)
+    model.eval()
+    with parallel.without_gradients(), autocast(spec.optim.precision, base.device):
+        scores = _candidate_scores(model, base, spec, encoded, lambda: None, together=True)
+    logs = log_softmax(np.array(scores), axis=1)
+    return tuple((logsumexp(logs, axis=0) - np.log(len(empty))).tolist())
+
+
+def _calibrated(scores: Sequence[float], offsets: Sequence[float]) -> tuple[float, ...]:
+    return tuple(score - offset for score, offset in zip(scores, offsets, strict=True))
 
 
 def _joined(shares: Sequence[dict[int, Result]]) -> dict[int, Result]:
@@ -97,6 +185,7 @@ def _class_scores(
     spec: RunSpec,
     encoded: Sequence[Encoded],
     stop: Callable[[], str | None],
+    together: bool,
 ) -> list[tuple[float, ...]]:
     """Return log-probabilities of all classes for each example."""
     import torch
@@ -105,7 +194,7 @@ def _class_scores(
         logits = forward(model, base, [e.prompt for e in batch], None)
         return [tuple(row) for row in torch.log_softmax(logits.float(), -1).tolist()]
 
-    return list(in_batches(encoded, spec.execution.eval_batch, run, stop))
+    return list(in_batches(encoded, spec.execution.eval_batch, run, stop, together=together))
 
 
 def _candidate_scores(
@@ -114,11 +203,14 @@ def _candidate_scores(
     spec: RunSpec,
     encoded: Sequence[Encoded],
     stop: Callable[[], str | None],
+    together: bool,
 ) -> list[tuple[float, ...]]:
     """Return the scores of each example's candidates.
 
     A batch is as many prompts as have `eval_batch` candidates in all.
     """
+    if not encoded:  # fewer examples than processes
+        return []
     most = max(len(e.candidates) for e in encoded)
     longest = max(len(ids) for e in encoded for ids in e.candidates)
     size = spec.execution.eval_batch if longest == 1 else max(1, spec.execution.eval_batch // most)
@@ -133,7 +225,7 @@ def _candidate_scores(
         )
         return [tuple(row.tolist()) for row in scores]
 
-    return list(in_batches(encoded, size, run, stop))
+    return list(in_batches(encoded, size, run, stop, together=together))
 
 
 def _generate(
@@ -142,6 +234,7 @@ def _generate(
     spec: RunSpec,
     encoded: Sequence[Encoded],
     stop: Callable[[], str | None],
+    together: bool,
 ) -> list[str]:
     """Return greedy continuations, the sampling settings that a base may bring left aside."""
     from transformers import GenerationConfig
@@ -166,4 +259,4 @@ def _generate(
         texts: list[str] = tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
         return texts
 
-    return list(in_batches(encoded, spec.execution.eval_batch, run, stop))
+    return list(in_batches(encoded, spec.execution.eval_batch, run, stop, together=together))

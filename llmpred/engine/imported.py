@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpred.bases.resolve import ResolvedSpec
+from llmpred.data.hub import is_pickle
 from llmpred.errors import Problem
 from llmpred.spec.canonical import digest
 from llmpred.spec.run import RunSpec
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from llmpred.engine.run import Outcome
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 HEADER_LIMIT = 100_000_000  # bytes
 
 
@@ -32,16 +32,21 @@ def adapter_problems(folder: Path, spec: RunSpec) -> list[Problem]:
         return [Problem(law, "method.adapter.kind")]
     if not folder.is_dir():
         return [Problem("the adapter must be a folder, but there is none", where)]
+    found = pickles(folder)
     if not (folder / WEIGHTS).is_file():
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
-        law = (
-            f"the adapter's folder must hold {WEIGHTS}, but it holds {', '.join(pickles) or 'none'}"
-        )
+        law = f"the adapter's folder must hold {WEIGHTS}, but it holds {', '.join(found) or 'none'}"
         fix = (
             "Pickled weights can run code when loaded. Save the adapter again with PEFT's "
             "`save_pretrained`, which writes safetensors."
         )
-        return [Problem(law, where, fix if pickles else "Give the folder that PEFT saved.")]
+        return [Problem(law, where, fix if found else "Give the folder that PEFT saved.")]
+    if found:  # the folder is kept whole, and logged to MLflow: others would be given them
+        law = f"the adapter's folder must hold no pickles, but it holds {', '.join(found)}"
+        fix = (
+            f"Pickles can run code when loaded. Give a folder of {WEIGHTS} and {CONFIG} without "
+            "them; neither is needed to score an adapter."
+        )
+        return [Problem(law, where, fix)]
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         shapes = _shapes(folder / WEIGHTS)
@@ -51,6 +56,11 @@ def adapter_problems(folder: Path, spec: RunSpec) -> list[Problem]:
     if not isinstance(config, dict):
         return [Problem(f"{CONFIG} must hold a mapping", where)]
     return [*_config_problems(config, spec, where), *_shape_problems(shapes, spec, where)]
+
+
+def pickles(folder: Path) -> list[str]:
+    """Return the names of the files in a folder that are pickles, or are called like them."""
+    return sorted(p.name for p in folder.rglob("*") if p.suffix == ".bin" or _is_pickle(p))
 
 
 def content_hash(folder: Path) -> str:
@@ -84,9 +94,17 @@ def score(resolved: ResolvedSpec, adapter: Path, folder: Path) -> Outcome:
     from llmpred.engine.models import LoadedBases
     from llmpred.engine.run import Outcome, execute
 
-    outcome = execute(resolved, LoadedBases(), folder, trained=adapter)
+    alone = resolved.with_execution(distributed=None)
+    outcome = execute(alone, LoadedBases(), folder, trained=adapter)
     record = outcome.record.model_copy(update={"origin": "imported"})
     return Outcome(record, outcome.predictions, adapter)
+
+
+def _is_pickle(path: Path) -> bool:
+    try:
+        return path.is_file() and is_pickle(path)
+    except OSError:  # unreadable: what needs it says so
+        return False
 
 
 def _config_problems(config: dict[str, Any], spec: RunSpec, where: str) -> list[Problem]:

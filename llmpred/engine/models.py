@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +14,7 @@ from llmpred.bases.locate import Located, locate
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import semantics
 from llmpred.errors import BaseError, LlmpredError, Problem, SpecError
+from llmpred.spec.run import RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+M_MMAP_THRESHOLD = -3  # as malloc.h has it
+MAPPED = 2**20
 
 
 class Interrupted(LlmpredError):  # noqa: N818  (it did as it was asked)
@@ -46,37 +52,40 @@ class LoadedBases:
         self._identity: tuple[Any, ...] | None = None
         self._loaded: LoadedBase | None = None
 
-    def get(self, resolved: ResolvedSpec, classes: int | None) -> LoadedBase:
+    def get(
+        self, resolved: ResolvedSpec, classes: int | None, *, split: bool = False
+    ) -> LoadedBase:
         """Return the base of a run, with a classification head of `classes` outputs if given.
+
+        Args:
+            resolved: the run.
+            classes: outputs of a classification head; None for the language-model head.
+            split: training will split it among processes (`parallel.split`), so that it need not
+                fit on the device.
 
         Raises:
             BaseError: when its files are no longer those that were resolved.
         """
-        import torch
-
         spec = resolved.spec
         device = pick_device(spec.execution.device)
-        low = spec.optim.precision == "bf16" and spec.method.adapter.kind != "full"
-        dtype = torch.bfloat16 if low else torch.float32
-        identity = (resolved.hashes["weights"], spec.base.quantization, dtype, classes, device)
+        dtype = _dtype(spec)
+        identity = (
+            resolved.hashes["weights"],
+            spec.base.quantization,
+            dtype,
+            classes,
+            device,
+            split,
+        )
         if self._loaded is None or self._identity != identity:
             self.drop()
+            if device.type == "cpu":
+                _return_freed_memory()
             located = locate(spec.base)
             if located.weights_hash != resolved.hashes["weights"]:
                 law = f"the files of {spec.base.name} are not those that the run was planned with"
                 raise BaseError(Problem(law, fix="Collect again: other weights make another run."))
-            tokenizer = load_tokenizer(located)
-            semantics.seed_everything(0)  # weights that the base lacks are drawn, always the same
-            assert isinstance(tokenizer.pad_token_id, int)
-            model = load_model(
-                located,
-                classes=classes,
-                quantization=spec.base.quantization,
-                dtype=dtype,
-                device=device,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            self._loaded = LoadedBase(located, tokenizer, model, device)
+            self._loaded = load_base(located, spec, classes, split=split)
             self._identity = identity
         return self._loaded
 
@@ -84,6 +93,37 @@ class LoadedBases:
         """Forget the base: after a failure, or when a run changed its weights."""
         self._loaded = self._identity = None
         free_memory()
+
+
+def load_base(
+    located: Located, spec: RunSpec, classes: int | None, *, split: bool = False
+) -> LoadedBase:
+    """Load a base as a run wants it; `classes` and `split` as in `LoadedBases.get`."""
+    import torch
+
+    device = pick_device(spec.execution.device)
+    tokenizer = load_tokenizer(located)
+    semantics.seed_everything(0)  # weights that the base lacks are drawn, always the same
+    assert isinstance(tokenizer.pad_token_id, int)
+    # `parallel.split` brings its share to the device. Quantised weights are made there.
+    waits = split and spec.base.quantization == "none"
+    model = load_model(
+        located,
+        classes=classes,
+        quantization=spec.base.quantization,
+        dtype=_dtype(spec),
+        device=torch.device("cpu") if waits else device,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LoadedBase(located, tokenizer, model, device)
+
+
+def _dtype(spec: RunSpec) -> torch.dtype:
+    """Return what a run's base is loaded in; trained weights are always float32."""
+    import torch
+
+    low = spec.optim.precision == "bf16" and spec.method.adapter.kind != "full"
+    return torch.bfloat16 if low else torch.float32
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -100,6 +140,17 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
+
+
+def _return_freed_memory() -> None:
+    """Have glibc return freed blocks of `MAPPED` bytes and more to the system at once.
+
+    By itself it comes to keep what is below 32 MiB, in pieces that later tensors do not fit in: a
+    run took up to 1.6 times the memory of its tensors, the more the longer. The price is a tenth of
+    the time of runs with such tensors (benchmarks/memory.py).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED)
 
 
 def free_memory() -> None:
@@ -158,9 +209,20 @@ def forward(
     """
     inputs = padded(base, sequences)
     if last is not None:
-        inputs |= {"logits_to_keep": last, "use_cache": False}
+        inputs |= {"logits_to_keep": _last(last, base.device), "use_cache": False}
     logits: torch.Tensor = model(**inputs).logits
     return logits
+
+
+def _last(positions: int, device: torch.device) -> torch.Tensor:
+    """Return what `logits_to_keep` takes for the last positions, so that their states are copied.
+
+    Of a number transformers makes a slice, for which torch copies the head's weights once a row of
+    the batch in bf16 on the CPU: 467 MB a row for a vocabulary of 151,936.
+    """
+    import torch
+
+    return torch.arange(-positions, 0, device=device)
 
 
 def padded(base: LoadedBase, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -210,18 +272,23 @@ def _candidate_logprobs(
 
     A prompt passes the model once, whatever the number of its candidates; they go on from its keys
     and values. Activation checkpointing keeps none, so there each candidate passes with its prompt.
+    Of several processes in training, all take as many passes, whatever their candidates.
     """
     import torch
+
+    from llmpred.engine import parallel
 
     sizes = [len(those) for those in candidates]
     flat = [ids for those in candidates for ids in those]
     owner = [i for i, size in enumerate(sizes) for _ in range(size)]
     several = [n for n, ids in enumerate(flat) if len(ids) > 1]
+    if model.training and parallel.size() > 1:
+        several = several or [0]  # adds nothing, as it has nothing after its first token
     if several and model.training and base.model.is_activation_checkpointing:
         rows = [(prompts[i], ids) for i, ids in zip(owner, flat, strict=True)]
         return list(torch.split(_apart(model, base, rows), sizes))
     inputs = padded(base, prompts)
-    said = model(**inputs, logits_to_keep=1, use_cache=bool(several))
+    said = model(**inputs, logits_to_keep=_last(1, base.device), use_cache=bool(several))
     first = torch.log_softmax(said.logits[:, -1].float(), -1)
     totals = first[owner, [ids[0] for ids in flat]]
     if several:
@@ -229,8 +296,8 @@ def _candidate_logprobs(
         said.past_key_values.reorder_cache(of)
         seen = inputs["attention_mask"][of]
         # The last token of a candidate predicts nothing that is asked for.
-        ids = pad([flat[n][:-1] for n in several], 0, "right", base.device)
-        real = pad([[1] * (len(flat[n]) - 1) for n in several], 0, "right", base.device)
+        ids = pad([flat[n][:-1] or [0] for n in several], 0, "right", base.device)
+        real = pad([[1] * (len(flat[n]) - 1) or [0] for n in several], 0, "right", base.device)
         logits = model(
             input_ids=ids,
             attention_mask=torch.cat([seen, real], 1),
@@ -238,7 +305,7 @@ def _candidate_logprobs(
             past_key_values=said.past_key_values,
             use_cache=True,
         ).logits
-        places = pad([flat[n][1:] for n in several], 0, "right", base.device)
+        places = pad([flat[n][1:] or [0] for n in several], 0, "right", base.device)
         rest = logprobs_at(logits, places).where(real.bool(), 0.0).sum(-1)
         totals = totals.index_add(0, torch.tensor(several, device=base.device), rest)
     return list(torch.split(totals, sizes))
@@ -279,12 +346,16 @@ def in_batches(
     size: int,
     run: Callable[[Sequence[Item]], Sequence[Result]],
     stop: Callable[[], str | None] = lambda: None,
+    *,
+    together: bool = False,
 ) -> Iterator[Result]:
     """Apply `run` to batches of `items` in order; on out-of-memory halve the batch and go on.
 
+    Where processes pass each batch `together`, one alone cannot take a smaller one.
+
     Raises:
         Interrupted: when `stop`, asked before each batch, gave a reason.
-        OutOfMemory: when a single item does not fit.
+        OutOfMemory: when a single item, or a batch of several processes, does not fit.
     """
     start = 0
     while start < len(items):
@@ -295,8 +366,10 @@ def in_batches(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if size == 1:
-                raise OutOfMemory("memory does not hold one example in evaluation") from error
+            if size == 1 or together:
+                many = "one example" if size == 1 else f"{size} examples"
+                law = f"memory does not hold {many} in evaluation"
+                raise OutOfMemory(law) from error
         else:
             yield from results
             start += size

@@ -22,7 +22,7 @@ def collect(spec: RunSpec, started: float, device: str) -> dict[str, Any]:
     return {
         "llmpred": __version__,
         "execution": spec.execution.model_dump(mode="json"),
-        "packages": _packages(),
+        "packages": packages(),
         "hardware": {**_hardware(), "device": device, "gpu": _gpu(device)},
         "python": platform.python_version(),
         "git_commit": _commit(),
@@ -34,7 +34,8 @@ def collect(spec: RunSpec, started: float, device: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """Return the installed versions of what a run's result may depend on."""
     found = {}
     for name in PACKAGES:
         try:

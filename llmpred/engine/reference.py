@@ -19,7 +19,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from llmpred.engine import parallel, semantics
+from llmpred.engine import parallel, semantics, sharded
 from llmpred.engine.encoding import Encoded
 from llmpred.engine.models import (
     Interrupted,
@@ -43,7 +43,9 @@ from llmpred.engine.models import (
     in_batches,
     is_out_of_memory,
 )
+from llmpred.errors import Problem, SpecError
 from llmpred.methods.adapters import load_trainable, trainable
+from llmpred.spec.canonical import digest
 from llmpred.spec.run import RunSpec
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 MARKER = "complete.json"  # written last: names and hashes of a checkpoint's files
 WEIGHTS = "trainable.safetensors"
 BEST = "best.safetensors"  # the weights of the lowest validation loss so far
+OPTIMIZER, SCHEDULE = "optimizer", "scheduler.pt"  # of a model that FSDP2 splits
 PROGRESS = "progress.json"  # what the Trainer does not keep: that loss, seconds, micro-batch
 LOOKS = 10  # how often a run looks at its validation loss
 
@@ -116,6 +119,8 @@ def train(
         Interrupted: when `stop` gave a reason.
         OutOfMemory: when one example does not fit.
     """
+    if spec.method.class_weights is not None:
+        examples, validation = _weighted(examples, spec, examples, validation)
     steps = semantics.total_steps(spec.optim, len(examples))
     lengths = [example.length for example in examples]
     order = itertools.islice(semantics.batches(lengths, spec.optim.batch_size, spec.seed), steps)
@@ -124,6 +129,7 @@ def train(
     every = spec.execution.checkpoints.every
     parallel.prepare_deepspeed(spec)
     zero = parallel.deepspeed_config(spec)
+    parallel.split(model, base, spec)
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,
@@ -151,6 +157,8 @@ def train(
         train_dataset=batches,
         callbacks=[watch],
     )
+    # As if transformers had split it itself: to be wrapped by nothing.
+    trainer.is_distributed_loading_by_transformers = parallel.by_fsdp(spec)
     trainer.remove_callback(PrinterCallback)
     trainer.prepare(base, spec, validation, steps, report, report_at, gradients)
     resume = parallel.agreed(_resumed(folder, spec))
@@ -196,19 +204,22 @@ def validation_loss(
         return [float(micro_loss(model, base, spec, batch, count))]
 
     with parallel.without_gradients():
-        total = sum(in_batches(mine, size, run))
+        total = sum(in_batches(mine, size, run, together=together))
     return total if together else sum(parallel.gathered(total))
 
 
 def micro_loss(
-    model: nn.Module, base: LoadedBase, spec: RunSpec, batch: Sequence[Encoded], count: int
+    model: nn.Module, base: LoadedBase, spec: RunSpec, batch: Sequence[Encoded], count: float
 ) -> torch.Tensor:
     """Return a micro-batch's share of the global batch's mean loss; `count` as in semantics."""
+    weights = None
+    if spec.method.class_weights is not None:
+        weights = torch.tensor([e.weight for e in batch], device=base.device)
     with autocast(spec.optim.precision, base.device):
         if spec.method.head == "classifier":
             logits = forward(model, base, [e.prompt for e in batch], None)
             labels = torch.tensor([e.label for e in batch], device=logits.device)
-            return semantics.class_loss(logits, labels, count)
+            return semantics.class_loss(logits, labels, count, weights)
         if spec.method.loss == "candidates":
             scores = candidate_scores(
                 model,
@@ -217,7 +228,7 @@ def micro_loss(
                 [e.candidates for e in batch],
                 length_normalization=spec.method.length_normalization,
             )
-            return semantics.candidate_loss(scores, [e.label for e in batch], count)
+            return semantics.candidate_loss(scores, [e.label for e in batch], count, weights)
         longest = max(len(e.target) for e in batch)
         # The last token of a target predicts nothing that is taught.
         logits = forward(model, base, [[*e.prompt, *e.target[:-1]] for e in batch], longest)
@@ -225,16 +236,55 @@ def micro_loss(
             [[semantics.IGNORED] * (longest - len(e.target)) + e.target for e in batch],
             device=logits.device,
         )
-        return semantics.token_loss(logits, labels, count)
+        return semantics.token_loss(logits, labels, count, weights)
 
 
 def _resumed(folder: Path, spec: RunSpec) -> Path | None:
     """Return the checkpoint to continue from: sound, and split among processes as this run is."""
+    if spec.execution.resume not in ("auto", "none"):
+        return _named_checkpoint(Path(spec.execution.resume), spec)
     newest = newest_checkpoint(folder) if spec.execution.resume == "auto" else None
     if newest is None:
         return None
     split = json.loads((newest / PROGRESS).read_text()).get("split", parallel.name(None))
     return newest if split == parallel.name(spec.execution.distributed) else None
+
+
+def _named_checkpoint(checkpoint: Path, spec: RunSpec) -> Path:
+    """Return the checkpoint that `execution.resume` names.
+
+    Raises:
+        SpecError: if it is no sound checkpoint of this very run.
+    """
+    where, fix = "execution.resume", "Set it to auto to go on from this run's newest checkpoint."
+    if not _is_sound(checkpoint):
+        law = f"`resume` must name a whole checkpoint, but {checkpoint} is none"
+        raise SpecError(Problem(law, where, fix))
+    progress = json.loads((checkpoint / PROGRESS).read_text())
+    if progress.get("run") != _what_trains(spec):
+        law = f"`resume` must name a checkpoint of the same run, but {checkpoint} is of another"
+        raise SpecError(Problem(law, where, fix))
+    if progress.get("split") != parallel.name(spec.execution.distributed):
+        law = f"{checkpoint} is of a run by other processes, or another strategy of sharing it"
+        raise SpecError(Problem(law, where, "Take as many processes and the same strategy."))
+    return checkpoint
+
+
+def _what_trains(spec: RunSpec) -> str:
+    """Return a hash of what a run trains, so far as its spec says."""
+    return digest(spec.model_dump(mode="json", exclude={"execution": True, "evaluation": True}))
+
+
+def where_it_stands(folder: Path, spec: RunSpec) -> str:
+    """Say where a run in `folder` will go on, and why not later; nothing if it only begins."""
+    there, resumed = _checkpoints(folder), _resumed(folder, spec)
+    steps = [_step(path) for path in there]
+    begin = _step(resumed) if resumed else 0
+    said = f"went on from step {begin}" if resumed else "began anew" if there else ""
+    lost = [step for step in steps if step > begin]
+    if lost and not _is_sound(there[-1]):
+        said += f", as the checkpoint of step {lost[-1]} is damaged"
+    return said
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -245,10 +295,16 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def _checkpoints(folder: Path) -> list[Path]:
     """Return the folders of checkpoints, oldest first."""
     found = [p for p in folder.glob("checkpoint-*") if CHECKPOINT.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+    return sorted(found, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def _is_sound(checkpoint: Path) -> bool:
+    if not CHECKPOINT.fullmatch(checkpoint.name):
+        return False
     try:
         files = json.loads((checkpoint / MARKER).read_text())
         return bool(files) and all(_sha256(checkpoint / n) == h for n, h in files.items())
@@ -258,9 +314,10 @@ def _is_sound(checkpoint: Path) -> bool:
 
 def _clear(folder: Path, keep: Path | None) -> None:
     """Remove checkpoints newer than the one a run continues, and the best weights after it."""
-    older = _checkpoints(folder)
-    for path in older if keep is None else older[older.index(keep) + 1 :]:
-        shutil.rmtree(path)
+    done = -1 if keep is None else _step(keep)
+    for path in _checkpoints(folder):
+        if _step(path) > done:
+            shutil.rmtree(path)
     (folder / BEST).unlink(missing_ok=True)
 
 
@@ -269,9 +326,22 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _loss_units(example: Encoded, spec: RunSpec) -> int:
+def _weighted(
+    trained: Sequence[Encoded], spec: RunSpec, *parts: Sequence[Encoded]
+) -> list[list[Encoded]]:
+    """Return examples with the weights of their classes, by how often those are trained on."""
+    assert spec.method.class_weights is not None
+    assert spec.task.labels is not None  # settled, and checked by `resolve`
+    weights = semantics.class_weights(
+        [e.label for e in trained], [*spec.task.labels], spec.method.class_weights
+    )
+    return [[replace(e, weight=weights[e.label]) for e in part] for part in parts]
+
+
+def _loss_units(example: Encoded, spec: RunSpec) -> float:
     counted = spec.method.head == "classifier" or spec.method.loss == "candidates"
-    return 1 if counted else len(example.target)
+    units = 1 if counted else len(example.target)
+    return units if spec.method.class_weights is None else units * example.weight
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]
@@ -363,6 +433,9 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         )
         return self.lr_scheduler
 
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        """Leave it where it was loaded to, or split."""
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_size=1, shuffle=False, collate_fn=_only)
 
@@ -401,10 +474,13 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         return total
 
     def _step_ends(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Say whether processes exchange gradients after this micro-batch."""
+        """Say whether processes exchange gradients after this micro-batch.
+
+        FSDP2 always does: to wait for the last one, each would have to hold the whole of them.
+        """
         if self.is_deepspeed_enabled:
             self.accelerator.gradient_state._set_sync_gradients(last)
-        elif parallel.size() > 1 and not last:
+        elif parallel.size() > 1 and not last and not parallel.by_fsdp(self.spec):
             held: contextlib.AbstractContextManager[Any] = self.accelerator.no_sync(model)
             return held
         return contextlib.nullcontext()
@@ -418,6 +494,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
             loss = validation_loss(
                 self.model, self.base, self.spec, self.validation, self.micro_batch
             )
+            loss = parallel.agreed(loss)  # all must save, or none; GPUs of two kinds may differ
             if step in self.looks and loss < self.best_loss:
                 self.best_loss = loss
                 self._write_weights(Path(self.args.output_dir) / BEST)
@@ -443,6 +520,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
             "seconds": self.seconds(),
             "micro_batch": self.micro_batch,
             "split": parallel.name(self.spec.execution.distributed),
+            "run": _what_trains(self.spec),
         }
         if self.best_loss < math.inf:
             shutil.copyfile(Path(self.args.output_dir) / BEST, folder / BEST)
@@ -450,17 +528,35 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         (folder / PROGRESS).write_text(json.dumps(progress))
 
     def _write_weights(self, path: Path) -> None:
-        with parallel.whole(self._trained(), self.spec):
+        with parallel.whole(self.model, self.spec):
             if parallel.first():
                 save_file({n: w.cpu().contiguous() for n, w in trainable(self.model).items()}, path)
 
     def _read_weights(self, path: Path) -> None:
         weights = parallel.agreed(load_file(path) if parallel.first() else {})
-        with parallel.whole(self._trained(), self.spec, write=True):
+        with parallel.whole(self.model, self.spec, write=True):
             load_trainable(self.model, weights)
 
-    def _trained(self) -> list[nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not parallel.by_fsdp(self.spec):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        sharded.save_optimizer(self.model, self._own_optimizer(), Path(output_dir) / OPTIMIZER)
+        if parallel.first():
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not parallel.by_fsdp(self.spec):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        sharded.load_optimizer(self.model, self._own_optimizer(), Path(checkpoint) / OPTIMIZER)
+        schedule = torch.load(Path(checkpoint) / SCHEDULE, weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)
+
+    def _own_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer without what accelerate put around it."""
+        own: torch.optim.Optimizer = self.optimizer.optimizer
+        return own
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -487,7 +583,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        load_trainable(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        self._read_weights(Path(resume_from_checkpoint) / WEIGHTS)
 
     def go_on_from(self, checkpoint: Path) -> None:
         """Take what a checkpoint keeps besides what the Trainer reads from it."""

@@ -6,16 +6,16 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from llmpred.bases.resolve import ResolvedSpec
-from llmpred.engine import parallel, provenance, semantics
+from llmpred.engine import kept, parallel, provenance, semantics
 from llmpred.engine.encoding import Encoded, encode
-from llmpred.engine.evaluate import predict
+from llmpred.engine.evaluate import predict, scores_without_content
 from llmpred.engine.models import LoadedBase, LoadedBases
 from llmpred.errors import DataError, Problem
 from llmpred.ledger.record import RunRecord, Status
@@ -65,9 +65,10 @@ def execute(
         folder: for checkpoints and the adapter; a sound checkpoint in it is continued.
         cache: where prepared data is kept.
         trained: a folder that `adapters.save` wrote for the same train_key: evaluate, do not train.
-        keep_adapter: save the trained weights into `folder`/adapter, unless the run diverged.
-        stop: asked after each optimizer step and each batch of the evaluation; a reason interrupts
-            the run, after a checkpoint.
+        keep_adapter: save the trained weights into `folder`/adapter, with all that `kept.write`
+            adds, unless the run diverged.
+        stop: asked after each optimizer step and each batch of the evaluation (not where several
+            processes share it out); a reason interrupts the run, after a checkpoint.
         saved: called after each checkpoint in `folder`; the last step makes one too.
         report: told the validation loss after the optimizer steps in `report_at`; what it raises
             ends the run.
@@ -84,15 +85,17 @@ def execute(
     parallel.check(spec)
     reset_peak_memory()
     with timed(seconds, "load"):
-        prepared, base = load(resolved, bases, cache)
-    task = prepared.task
+        splits = spec.trains and trained is None and parallel.splits_weights(spec)
+        prepared, base = load(resolved, bases, cache, split=splits)
+    task, rows = prepared.task, Examples(prepared.evaluation)
     counts = dict(resolved.counts)
     tokens: dict[str, int] = {}
     curve: list[dict[str, float]] = []
     predictions: list[Prediction] = []
-    adapter = None
+    adapter = without_content = None
     try:
         with adapters.attached(base.model, spec.method, spec.seed) as model:
+            trainable = sum(weight.numel() for weight in adapters.trainable(model).values())
             if trained is not None:
                 adapters.load(model, spec.method, trained)
             elif spec.trains:
@@ -118,7 +121,11 @@ def execute(
                 curve, seconds["train"] = came_out.curve, came_out.seconds
                 tokens = _count_tokens(train, spec, len(curve))
             if all(map(semantics.finite, curve)):
-                with timed(seconds, "evaluate"):
+                off = spec.evaluation.adapter_off
+                scored = adapters.switched_off(model) if off else nullcontext()
+                with timed(seconds, "evaluate"), scored:
+                    if spec.evaluation.calibration is not None and rows:
+                        without_content = scores_without_content(model, base, task, spec, rows[0])
                     predictions, truncated = predict(
                         model,
                         base,
@@ -126,15 +133,20 @@ def execute(
                         spec,
                         prepared.evaluation,
                         # Processes with other shares have other batches: none would wait for all.
-                        stop if parallel.size() == 1 else lambda: None,
+                        (lambda: parallel.by_first(stop))
+                        if splits or parallel.size() == 1
+                        else lambda: None,
+                        together=splits,
+                        without_content=without_content,
                     )
                 counts["evaluation_truncated"] = truncated
             status: Status = "diverged" if semantics.diverged(curve) else "ok"
             if keep_adapter and spec.trains and status == "ok":
                 adapter = folder / "adapter"
-                with parallel.whole([p for p in model.parameters() if p.requires_grad], spec):
+                with parallel.whole(model, spec):
                     if parallel.first():
                         adapters.save(model, spec.method, adapter)
+                        kept.write(adapter, resolved, base, task, rows[0], without_content)
                 parallel.barrier()
             memory = max(parallel.gathered(peak_memory(base.device.type) or 0)) or None
     finally:
@@ -161,6 +173,7 @@ def execute(
         wall_seconds={name: round(value, 3) for name, value in seconds.items()},
         peak_memory_bytes=memory,
         tokens=tokens,
+        parameters={"total": resolved.parameters, "trainable": trainable},
         counts=counts,
         provenance=provenance.collect(spec, started, str(base.device)),
     )
@@ -168,9 +181,9 @@ def execute(
 
 
 def load(
-    resolved: ResolvedSpec, bases: LoadedBases, cache: Path | None
+    resolved: ResolvedSpec, bases: LoadedBases, cache: Path | None, *, split: bool = False
 ) -> tuple[Prepared, LoadedBase]:
-    """Return the data and the base of a run.
+    """Return the data and the base of a run; `split` as in `LoadedBases.get`.
 
     Raises:
         BaseError, DataError: when they are no longer those that were resolved.
@@ -184,7 +197,7 @@ def load(
         fix = "Collect again: other rows make another run."
         raise DataError(Problem(law, spec.dataset.source, fix))
     classes = prepared.task.classes(spec.task) if spec.method.head == "classifier" else None
-    return prepared, bases.get(resolved, len(classes) if classes else None)
+    return prepared, bases.get(resolved, len(classes) if classes else None, split=split)
 
 
 def predictions_table(predictions: list[Prediction]) -> pa.Table:

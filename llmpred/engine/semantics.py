@@ -103,9 +103,12 @@ def optimizer(model: nn.Module, optim: OptimSpec) -> torch.optim.Optimizer:
     import torch
 
     parameters = [p for p in model.parameters() if p.requires_grad]
+    # A weight that DeepSpeed has split keeps its shape beside it.
+    matrices = [p for p in parameters if len(getattr(p, "ds_shape", p.shape)) >= 2]
+    others = [p for p in parameters if len(getattr(p, "ds_shape", p.shape)) < 2]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": optim.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": optim.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if optim.name == "adamw":
@@ -126,31 +129,59 @@ def scheduler(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(optim, steps, step))
 
 
-def token_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+def class_weights(
+    labels: Sequence[int], classes: Sequence[str], how: str | Mapping[str, float]
+) -> list[float]:
+    """Return how much an example of each class counts in the loss.
+
+    `balanced` is n / (classes * n of the class), as scikit-learn has it (King & Zeng, 2001): all
+    classes that there are count the same, and the mean weight is 1. A class without examples has
+    no weight to speak of and gets 1.
+
+    Args:
+        labels: class of each training example.
+        classes: names of the classes, in order.
+        how: `balanced`, or a weight a name; names without one get 1.
+    """
+    if not isinstance(how, str):
+        return [float(how.get(name, 1.0)) for name in classes]
+    counts = np.bincount(labels, minlength=len(classes))
+    return [len(labels) / (np.count_nonzero(counts) * n) if n else 1.0 for n in counts.tolist()]
+
+
+def token_loss(
+    logits: torch.Tensor, labels: torch.Tensor, count: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return a micro-batch's share of the mean cross-entropy over the global batch.
 
     Args:
         logits: [rows, positions, vocabulary]; each position predicts the label at its place.
         labels: [rows, positions], token ids; `IGNORED` outside the targets.
-        count: target tokens in the whole global batch.
+        count: target tokens in the whole global batch, each times the weight of its row.
+        weights: [rows]; None weighs all the same.
     """
     import torch.nn.functional as F  # noqa: N812
 
-    summed = F.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return summed / count
+    flat, ids = logits.flatten(0, 1).float(), labels.flatten()
+    if weights is None:
+        return F.cross_entropy(flat, ids, ignore_index=IGNORED, reduction="sum") / count
+    each = F.cross_entropy(flat, ids, ignore_index=IGNORED, reduction="none")
+    return (each.view_as(labels).sum(1) * weights).sum() / count
 
 
 def candidate_loss(
-    scores: Sequence[torch.Tensor], labels: Sequence[int], count: int
+    scores: Sequence[torch.Tensor],
+    labels: Sequence[int],
+    count: float,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return a micro-batch's share of the mean cross-entropy among candidates.
 
     Args:
         scores: of each example's candidates, their log-probabilities up to a constant.
         labels: which candidate is right.
-        count: examples in the whole global batch.
+        count: examples in the whole global batch, each times its weight.
+        weights: [rows]; None weighs all the same.
     """
     import torch
     import torch.nn.functional as F  # noqa: N812
@@ -159,20 +190,26 @@ def candidate_loss(
         F.cross_entropy(row, torch.tensor(label, device=row.device))
         for row, label in zip(scores, labels, strict=True)
     ]
-    return torch.stack(losses).sum() / count
+    each = torch.stack(losses)
+    return (each if weights is None else each * weights).sum() / count
 
 
-def class_loss(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
+def class_loss(
+    logits: torch.Tensor, labels: torch.Tensor, count: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return a micro-batch's share of the mean cross-entropy over the global batch.
 
     Args:
         logits: [rows, classes].
         labels: [rows], class indices.
-        count: examples in the whole global batch.
+        count: examples in the whole global batch, each times its weight.
+        weights: [rows]; None weighs all the same.
     """
     import torch.nn.functional as F  # noqa: N812
 
-    return F.cross_entropy(logits.float(), labels, reduction="sum") / count
+    if weights is None:
+        return F.cross_entropy(logits.float(), labels, reduction="sum") / count
+    return (F.cross_entropy(logits.float(), labels, reduction="none") * weights).sum() / count
 
 
 def finite(step: Mapping[str, float]) -> bool:

@@ -64,6 +64,7 @@ def trainable_parameters(located: Located, method: MethodSpec, classes: int | No
         method: what is trained on it.
         classes: outputs of the classification head; None for other heads.
     """
+    method = method.model_copy(update={"class_weights": None, "name": None})  # they train nothing
     return _trainable(located.path, located.revision, method, classes)
 
 
@@ -118,6 +119,11 @@ def _targets(run: RunFacts) -> float:
     wanted = run.spec.method.adapter.target_modules
     named = {"attention": 0.0, "all_linear": 1.0}
     return named.get(wanted, math.nan) if isinstance(wanted, str) else 2.0
+
+
+def _class_weights(run: RunFacts) -> float:
+    weights = run.spec.method.class_weights
+    return 0.0 if weights is None else 1.0 if weights == "balanced" else 2.0
 
 
 def _tokens_seen(run: RunFacts) -> float:
@@ -210,4 +216,5 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _feature("head", "code", ", ".join(HEADS), _coded(HEADS, lambda s: s.method.head)),
     _feature("loss", "code", "completion, candidates", _coded(LOSSES, lambda s: s.method.loss)),
+    _feature("class_weights", "code", "none, balanced, given", _class_weights),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmpred.features.measurements import BY_NAME, FEATURES, embedder_hash, vector
 from llmpred.features.store import get_many
 from llmpred.ledger import Ledger
+from llmpred.spec.run import RunSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 IDENTITY = ("key", "dataset", "base", "task", "family")
 OUTCOME = ("status", "accuracy_r", "seconds")
 FEATURE_NAMES = frozenset(feature.name for feature in FEATURES)
+
+
+def _is_fine_tune(spec: RunSpec) -> bool:
+    """Whether a run scores what it trained: without its adapter it is a test of another kind."""
+    return spec.trains and not spec.evaluation.adapter_off
 
 
 def ledger_table(ledger: Ledger, embedder: str | None = None) -> pa.Table:
@@ -39,7 +45,7 @@ def ledger_table(ledger: Ledger, embedder: str | None = None) -> pa.Table:
 
     every = list(ledger.records())
     scores = {record.key: record.accuracy_r for record in every}
-    runs = [record for record in every if record.spec is not None and record.spec.trains]
+    runs = [record for record in every if record.spec is not None and _is_fine_tune(record.spec)]
     places = [
         {
             name: (name, each.key(run, embedder_hash(run, embedder)))

@@ -23,13 +23,12 @@ FILES = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
 HEAD_FILE = "head.safetensors"
 
 
-@contextmanager
-def attached(model: nn.Module, method: MethodSpec, seed: int) -> Iterator[nn.Module]:
+def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
     """Give the model to train, with exactly the weights that `method` trains requiring gradients.
 
     The seed is set before anything is drawn, so the first weights of an adapter or a head depend on
     it alone. With `full` every floating-point weight is trained, with `none` only a classification
-    head. At the end the base is as it was, unless `full` changed its weights.
+    head.
 
     Raises:
         SpecError: when target modules are not in the model.
@@ -39,13 +38,30 @@ def attached(model: nn.Module, method: MethodSpec, seed: int) -> Iterator[nn.Mod
     torch.manual_seed(seed)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    own_head = None
     if method.head == "classifier":
-        own_head = getattr(model, head_name(model))
-        setattr(model, head_name(model), _drawn_head(own_head))
+        setattr(model, head_name(model), _drawn_head(getattr(model, head_name(model))))
+    if method.adapter.kind == "lora":
+        tuned: nn.Module = _with_lora(model, method)
+        return tuned
+    for parameter in model.parameters():
+        if method.adapter.kind == "full":
+            parameter.requires_grad_(parameter.is_floating_point())
+    if method.head == "classifier":
+        getattr(model, head_name(model)).requires_grad_(True)
+    return model
+
+
+@contextmanager
+def attached(model: nn.Module, method: MethodSpec, seed: int) -> Iterator[nn.Module]:
+    """`attach`, and take it off at the end: the base is as it was, unless `full` changed it.
+
+    Raises:
+        SpecError: when target modules are not in the model.
+    """
+    own_head = getattr(model, head_name(model)) if method.head == "classifier" else None
     try:
+        tuned: Any = attach(model, method, seed)
         if method.adapter.kind == "lora":
-            tuned = _with_lora(model, method)
             try:
                 yield tuned
             finally:
@@ -53,15 +69,47 @@ def attached(model: nn.Module, method: MethodSpec, seed: int) -> Iterator[nn.Mod
                 if hasattr(model, "peft_config"):  # left by older versions: it would be a second
                     del model.peft_config
         else:
-            for parameter in model.parameters():
-                if method.adapter.kind == "full":
-                    parameter.requires_grad_(parameter.is_floating_point())
-            if own_head is not None:
-                getattr(model, head_name(model)).requires_grad_(True)
-            yield model
+            with _as_adapted(model):
+                yield tuned
     finally:
         if own_head is not None:
             setattr(model, head_name(model), own_head)
+
+
+@contextmanager
+def _as_adapted(model: nn.Module) -> Iterator[None]:
+    """Let the Trainer train the head of a quantised base: it knows of adapters only.
+
+    None of the quantised weights is trained.
+    """
+    if not getattr(model, "is_quantized", False):
+        yield
+        return
+    quantized: Any = model
+    quantized._hf_peft_config_loaded = True
+    try:
+        yield
+    finally:
+        quantized._hf_peft_config_loaded = False
+
+
+@contextmanager
+def switched_off(model: nn.Module) -> Iterator[None]:
+    """Switch the LoRA layers of a model that `attached` gave off for a while; its head stays."""
+    switch(model, on=False)
+    try:
+        yield
+    finally:
+        switch(model, on=True)
+
+
+def switch(model: nn.Module, *, on: bool) -> None:
+    """Switch the LoRA layers of a model on or off."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(on)
 
 
 def target_modules(model: nn.Module, method: MethodSpec) -> list[str]:

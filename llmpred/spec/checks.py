@@ -10,6 +10,13 @@ from llmpred.spec.run import RunSpec
 
 Heads = Mapping[str, Sequence[str]]  # registered task -> heads that can do it, the default first
 
+OFFLOADS = {  # what each strategy of several processes can keep in the CPU's memory
+    "ddp": ("none",),
+    "zero2": ("none", "optimizer"),
+    "zero3": ("none", "optimizer", "all"),
+    "fsdp2": ("none", "all"),  # the optimizer's state lies where the weights are
+}
+
 
 def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path, str, str]]:
     """Yield (key path, law, fix) for every combination of values that cannot be.
@@ -42,6 +49,27 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`{run.method.head}`",
             "Remove it, or take head `label_scoring`.",
         )
+    if run.method.class_weights is not None and run.method.head not in ("classifier", *scoring):
+        yield (
+            ("method", "class_weights"),
+            "`class_weights` belongs to heads `classifier` and `label_scoring`, but the head is "
+            f"`{run.method.head}`",
+            "Remove it, or take one of them.",
+        )
+    if run.evaluation.calibration is not None and run.method.head not in scoring:
+        yield (
+            ("evaluation", "calibration"),
+            f"`calibration` belongs to head `label_scoring`, but the head is `{run.method.head}`",
+            "Remove it, or take head `label_scoring`.",
+        )
+    if run.evaluation.adapter_off and (run.method.head != "classifier" or adapter.kind != "lora"):
+        yield (
+            ("evaluation", "adapter_off"),
+            "`adapter_off` scores a trained head without its LoRA adapter, but the head is "
+            f"`{run.method.head}` and adapter.kind is `{adapter.kind}`",
+            "Take head `classifier` and adapter.kind `lora`; other heads without their adapter are "
+            "zero-shot.",
+        )
     if run.method.head == "auto" and adapter.kind == "none":
         yield (
             ("method", "head"),
@@ -66,6 +94,7 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`{optim.name}` needs a CUDA device, but execution.device is `cpu`",
             "Take `adamw`.",
         )
+    yield from _together(run)
     if optim.warmup >= 1 and not optim.warmup.is_integer():
         yield (
             ("optim", "warmup"),
@@ -79,6 +108,35 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`optim.warmup` must be at most max_steps ({optim.max_steps}), but got "
             f"{optim.warmup:g}",
             "Give it as a share of the steps, such as 0.1.",
+        )
+
+
+def _together(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
+    """Yield what the strategy of several processes cannot do."""
+    distributed = run.execution.distributed
+    if distributed is None:
+        return
+    strategy, offload = distributed.strategy, distributed.offload
+    can = OFFLOADS[strategy]
+    if offload not in can:
+        valid = " or ".join(f"`{name}`" for name in can)
+        yield (
+            ("execution", "distributed", "offload"),
+            f"strategy `{strategy}` offloads {valid}, but offload is `{offload}`",
+            f"Take {valid}, or another strategy.",
+        )
+    if strategy == "fsdp2" and run.base.quantization == "int8":
+        yield (
+            ("execution", "distributed", "strategy"),
+            "`fsdp2` cannot split weights of 8 bits: bitsandbytes keeps their scales on the "
+            "parameter itself, which a slice of it loses",
+            "Take `zero3`, or quantization `nf4`.",
+        )
+    if strategy == "fsdp2" and "8bit" in run.optim.name:
+        yield (
+            ("optim", "name"),
+            f"`{run.optim.name}` does not know the slices of weights that `fsdp2` trains",
+            "Take `adamw`, or strategy `zero2` or `zero3`.",
         )
 
 

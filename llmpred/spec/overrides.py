@@ -1,4 +1,4 @@
-"""`--set path=value`: changes to a search space from the command line.
+"""`--set path=value`: changes to a search space, or to a single run, from the command line.
 
     base=X                    the one base is X          base.F=V      F of every base
     dataset.F=V  method.F=V   F of every dataset, of every method
@@ -6,6 +6,7 @@
     task.F  optim.F  evaluation.F  execution.F  search.F
     seed  seeds  samples  sampler  mode  zero_shot  name
 
+A single run has one dataset, base and method, so there is nothing to number.
 Values are YAML, and may be distributions. `null` unsets what may be unset. Where exactly one of two
 keys holds, setting one drops the other: `optim.max_steps` and `optim.epochs`; `evaluation.data` and
 `evaluation.holdout`. `sampler=grid` drops `samples`. A source that is a single file, or synthetic,
@@ -30,6 +31,10 @@ _SIBLINGS: dict[Path, tuple[str, ...]] = {
     ("evaluation", "data"): ("holdout",),
     ("evaluation", "holdout"): ("data",),
 }
+_OWNERS = {
+    "datasets": ("task", "evaluation"),
+    "methods": ("task", "optim", "evaluation", "execution"),
+}
 _ONE_FILE = re.compile(r"synthetic:|.*\.(jsonl?|ndjson|csv|tsv|tab|parquet)(\.gz)?$", re.IGNORECASE)
 
 
@@ -40,12 +45,12 @@ class _MisplacedError(Exception):
 def apply_overrides(
     document: dict[str, Any], overrides: Sequence[str], keys: Sequence[str]
 ) -> tuple[dict[Path, str], list[Problem]]:
-    """Apply `path=value` texts to a search-space document, in place and in order.
+    """Apply `path=value` texts to a document, in place and in order.
 
     Args:
-        document: the space, its bases as mappings.
+        document: a space or a run, its bases as mappings.
         overrides: the texts, without `--set`.
-        keys: the top-level keys a space may have.
+        keys: the top-level keys it may have beside `LISTS`.
 
     Returns:
         Which key paths of the document were set by which text, and what does not hold.
@@ -85,7 +90,7 @@ def _parsed(text: str, where: str) -> tuple[str, Path, Any]:
 def _targets(document: dict[str, Any], path: Path) -> Iterator[Path]:
     """Yield the document's paths that a path of the command line means."""
     first, rest = path[0], path[1:]
-    if first in LISTS:
+    if first in LISTS and first not in document:
         plural = LISTS[str(first)]
         if not rest:
             yield (plural,)
@@ -96,19 +101,20 @@ def _targets(document: dict[str, Any], path: Path) -> Iterator[Path]:
         yield from ((plural, i, *rest) for i in range(len(members)))
         return
     yield path
-    if first in ("task", "evaluation") and rest:
-        # The command line wins over what a dataset says of its own task or evaluation.
-        for i, dataset in enumerate(_list(document.get("datasets"))):
-            if isinstance(dataset, dict) and isinstance(dataset.get(first), dict):
-                own = dataset[first]
+    # The command line wins over what a dataset says of its own task or evaluation, and over all
+    # that a method says of its own.
+    for key, parts in _OWNERS.items():
+        for i, owner in enumerate(_list(document.get(key)) if first in parts and rest else ()):
+            if isinstance(owner, dict) and isinstance(owner.get(first), dict):
+                own = owner[first]
                 if rest[0] in own or any(s in own for s in _SIBLINGS.get((first, rest[0]), ())):
-                    yield ("datasets", i, *path)
+                    yield (key, i, *path)
 
 
 def _set(document: dict[str, Any], path: Path, value: Any) -> None:
     if len(path) == 1 and path[0] in LISTS.values() and not isinstance(value, list):
         value = [value]
-    if path[0] == "bases" and len(path) <= 2:
+    if path == ("base",) or (path[0] == "bases" and len(path) <= 2):
         value = named_bases(value)
     node: Any = document
     for depth, step in enumerate(path[:-1]):
@@ -141,7 +147,7 @@ def _check_step(node: Any, step: str | int, path: Path) -> None:
 
 def _drop_excluded(document: dict[str, Any], path: Path, value: Any) -> None:
     """Drop what cannot hold beside the value just set."""
-    start = 2 if path[0] == "datasets" and path[2:3] == ("evaluation",) else 0
+    start = 2 if path[0] in _OWNERS and path[2:3] in (("evaluation",), ("optim",)) else 0
     for sibling in _SIBLINGS.get(path[start : start + 2], ()):
         _reach(document, path[: start + 1]).pop(sibling, None)
     if path == ("sampler",) and value == "grid":

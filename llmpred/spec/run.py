@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+Weight = Annotated[float, Field(gt=0.0)]
 
 
 class Frozen(BaseModel):
@@ -125,6 +126,12 @@ class MixPart(SourceSpec):
     weight: Annotated[float, Field(gt=0.0)] = 1.0
 
 
+class Balance(Frozen):
+    """Make all labels as frequent: drop rows of the common ones, or repeat rows of the rare."""
+
+    by: Literal["undersample", "oversample"]
+
+
 class Mix(Frozen):
     """Mix the rows with those of other sources by weight: `n`, or all that the weights allow."""
 
@@ -141,6 +148,7 @@ class RecipeStep(Frozen):
     near_duplicate: ShareOf | None = None
     truncate: TruncateWords | None = None
     shuffle_answers: ShareOf | None = None
+    balance: Balance | None = None
     mix: Mix | None = None
 
     @model_validator(mode="after")
@@ -220,12 +228,18 @@ class MethodSpec(Frozen):
             the very comparison that label scoring makes (label scoring only).
         length_normalization: divide a candidate's log-probability by its length in tokens
             (label scoring only).
+        class_weights: how much an example's loss counts, by its label: `balanced` is examples /
+            (labels * examples of the label), as scikit-learn has it; or a weight a label. For
+            classifiers and label scoring.
+        name: for people and for comparisons; not part of any key.
     """
 
     head: Literal["auto", "causal_lm", "label_scoring", "classifier"] = "auto"
     adapter: AdapterSpec = Field(default_factory=AdapterSpec)
     loss: Literal["candidates"] | None = None
     length_normalization: bool | None = None
+    class_weights: Literal["balanced"] | dict[str, Weight] | None = None
+    name: str | None = None
 
 
 # --- optimisation ----------------------------------------------------------------------------
@@ -282,6 +296,10 @@ class EvaluationSpec(Frozen):
         select: score the last weights, or those of the checkpoint with the lowest validation loss.
         metrics: further metrics to compute, by registered name.
         max_new_tokens: of generated answers; None takes the task's own.
+        calibration: `contextual` divides the probability of each label by what the model gives it
+            for inputs without content (Zhao et al., 2021; label scoring only).
+        adapter_off: score with the LoRA adapter switched off, and the head that was trained with
+            it left on: what the head is worth without it (classifiers only).
     """
 
     data: SourceSpec | None = None
@@ -290,6 +308,8 @@ class EvaluationSpec(Frozen):
     select: Literal["last", "best_on_validation"] = "last"
     metrics: tuple[str, ...] | None = None
     max_new_tokens: Positive | None = None
+    calibration: Literal["contextual"] | None = None
+    adapter_off: bool | None = None
 
     @model_validator(mode="after")
     def _one(self) -> EvaluationSpec:
@@ -320,13 +340,13 @@ class DistributedSpec(Frozen):
         workers: processes, each on a GPU of its own where there are GPUs.
         strategy: `ddp` has the whole model in every process; `zero2` splits gradients and the
             optimizer's state among them, `zero3` the weights too (DeepSpeed; Rajbhandari et al.,
-            2020).
+            2020), and so does `fsdp2` (PyTorch; Zhao et al., 2023).
         offload: what is kept in the CPU's memory instead of the GPU's: nothing, the optimizer's
-            state, or with `zero3` the weights as well (`all`).
+            state (`zero2`, `zero3`), or the weights as well (`all`: `zero3`, `fsdp2`).
     """
 
     workers: Positive
-    strategy: Literal["ddp", "zero2", "zero3"] = "ddp"
+    strategy: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"
     offload: Literal["none", "optimizer", "all"] = "none"
 
 
@@ -339,7 +359,8 @@ class ExecutionSpec(Frozen):
         eval_batch: examples a forward pass in evaluation.
         activation_checkpointing: recompute activations to save memory.
         checkpoints: how often the training state is kept for resuming.
-        resume: `auto` continues from the newest sound checkpoint, `none` starts over.
+        resume: `auto` continues from the newest sound checkpoint, `none` starts over; anything
+            else is the folder of a checkpoint of this very run to continue from.
         keep: which adapters stay in the storage: none, the best of a sweep, or all.
         device: where to run.
         distributed: several processes for one run; None for one process.
@@ -350,7 +371,7 @@ class ExecutionSpec(Frozen):
     eval_batch: Positive = 32
     activation_checkpointing: bool = False
     checkpoints: CheckpointSpec = Field(default_factory=CheckpointSpec)
-    resume: Literal["auto", "none"] = "auto"
+    resume: Annotated[str, Field(min_length=1)] = "auto"
     keep: Literal["none", "best", "all"] = "none"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     distributed: DistributedSpec | None = None

@@ -11,7 +11,7 @@
     datasets:                # DatasetSpec; what it says of the parts below is its own
       - {name: sst2, source: sst2_train.tsv, recipe: [{subsample: {n: 300}}]}
     bases: [smollm2-135m, {name: Qwen/Qwen2.5-7B-Instruct-1M, quantization: nf4}]
-    methods: [{head: label_scoring, adapter: {kind: lora, r: {choice: [4, 8]}}}]
+    methods: [{head: label_scoring, adapter: {kind: lora, r: {choice: [4, 8]}}}]  # likewise
     optim: {lr: {loguniform: [1e-5, 1e-3]}, max_steps: 20}
     evaluation: {data: {source: sst2_test.tsv}, limit: 300}
     execution: {}
@@ -36,7 +36,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path as FilePath
@@ -69,8 +69,13 @@ from llmpred.spec.run import AdapterSpec, Frozen, OptimSpec, Positive, RunSpec
 from llmpred.spec.yaml import read_yaml
 
 MAX_RUNS = 100_000
+UNNAMED: dict[str, Any] = {"dataset": {"name"}, "method": {"name"}}  # what only people read
 _SINGLE = ("task", "optim", "evaluation", "execution")
-_OWN = {"task", "method", "optim", "evaluation"}  # what a dataset may change for itself
+# What a dataset, or a method, may change for itself; of both, the method has the last word.
+_OWN: Mapping[str, frozenset[str]] = {
+    "datasets": frozenset({"task", "method", "optim", "evaluation"}),
+    "methods": frozenset({"task", "optim", "evaluation", "execution"}),
+}
 
 
 class SearchSpec(Frozen):
@@ -87,6 +92,24 @@ class SearchSpec(Frozen):
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
 
+class Published(Frozen):
+    """What somebody else reported, to stand beside a space's own runs, marked as not rerun.
+
+    Attributes:
+        method: name of the space's method that it is a figure of.
+        base: the base model it was measured with.
+        data: the data it was measured on.
+        metrics: values by name, as in a record.
+        source: where it stands.
+    """
+
+    method: str
+    base: str
+    data: str
+    metrics: dict[str, float]
+    source: str
+
+
 class SpaceHeader(Frozen):
     """What a space says beside its parts.
 
@@ -97,6 +120,9 @@ class SpaceHeader(Frozen):
         samples: draws a combination; in `mode: search`, trials a combination.
         seed: of the draws; another one draws other values.
         zero_shot: also score each untouched base, where the head needs no training.
+        unfit: what becomes of a method that a base cannot be used with, such as label scoring on an
+            encoder: an `error`, or `skip` leaves its runs out and says so.
+        published: figures of others for `llmpred compare` to show beside the space's own.
         search: how `mode: search` schedules its trials.
     """
 
@@ -106,6 +132,8 @@ class SpaceHeader(Frozen):
     samples: Positive | None = None
     seed: int = 0
     zero_shot: bool = True
+    unfit: Literal["error", "skip"] = "error"
+    published: tuple[Published, ...] = ()
     search: SearchSpec | None = None
 
 
@@ -119,7 +147,8 @@ class Space:
     Attributes:
         path: the file.
         overrides: the `--set` texts that changed it.
-        name, mode, sampler, samples, seed, zero_shot, search: see the module and `SearchSpec`.
+        name, mode, sampler, samples, seed, zero_shot, unfit, published, search: see
+            `SpaceHeader`.
         seeds: of the runs.
         parts: `task`, `optim`, `evaluation`, `execution`: mapping; `datasets`, `bases`, `methods`:
             list of mappings.
@@ -135,6 +164,8 @@ class Space:
     samples: int
     seed: int
     zero_shot: bool
+    unfit: Literal["error", "skip"]
+    published: tuple[Published, ...]
     search: SearchSpec
     seeds: tuple[Any, ...]
     parts: Mapping[str, Any] = field(repr=False)
@@ -221,6 +252,8 @@ def load_space(
         seed=header.seed,
         seeds=tuple(parts.pop("seeds")),
         zero_shot=header.zero_shot,
+        unfit=header.unfit,
+        published=header.published,
         search=header.search or SearchSpec(),
         parts=parts,
         origins=origins,
@@ -237,11 +270,18 @@ def load_space(
     return space
 
 
-def load_run(path: str | FilePath, heads: Heads | None = None) -> RunSpec:
+def load_run(
+    path: str | FilePath, overrides: Sequence[str] = (), heads: Heads | None = None
+) -> RunSpec:
     """Read a single run: a YAML file with the fields of a RunSpec.
 
+    Args:
+        path: the file.
+        overrides: changes as `--set` takes them.
+        heads: registered tasks and the heads they can be done with, to check tasks and heads.
+
     Raises:
-        SpecError: with all problems at once.
+        SpecError: with all problems of the file and the overrides at once.
     """
     document = read_yaml(path)
     many = [key for key in document if key in LISTS.values()]
@@ -249,11 +289,32 @@ def load_run(path: str | FilePath, heads: Heads | None = None) -> RunSpec:
         law = f"one run is wanted, but `{many[0]}` makes this a search space"
         singular = {plural: single for single, plural in LISTS.items()}[many[0]]
         raise SpecError(Problem(law, str(path), f"Write `{singular}` with a single value."))
+    return changed_run(document, overrides, heads, str(path))
+
+
+def changed_run(
+    document: dict[str, Any],
+    overrides: Sequence[str],
+    heads: Heads | None = None,
+    place: str = "the run",
+) -> RunSpec:
+    """Return the run that a document with the fields of a RunSpec says, changed by `--set` texts.
+
+    Args:
+        document: the fields; changed in place.
+        overrides: changes as `--set` takes them.
+        heads: registered tasks and the heads they can be done with.
+        place: where the document stands, for error messages.
+
+    Raises:
+        SpecError: with all problems at once.
+    """
     if "base" in document:
         document["base"] = named_bases(document["base"])
-    run, problems = _checked(document, heads, lambda place: _where(str(path), {}, place))
-    if run is None:
-        raise SpecError(problems.values())
+    origins, problems = apply_overrides(document, overrides, tuple(RunSpec.model_fields))
+    run, found = _checked(document, heads, lambda written: _where(place, origins, written))
+    if run is None or problems:
+        raise SpecError([*problems, *found.values()])
     return run
 
 
@@ -319,15 +380,16 @@ def _parts(
         elif value is not None:
             law = f"`{key}` must be a list with at least one entry, but got {shown(value)}"
             found[path] = Problem(law, where(path))
-    for i, dataset in enumerate(parts["datasets"]):
-        for own in _OWN & dataset.keys():
-            place: Path = ("datasets", i, own)
-            dataset[own] = mapping(dataset[own], place)
+    members = [(key, i, member) for key in _OWN for i, member in enumerate(parts[key])]
+    for owners, i, member in members:
+        for own in sorted(_OWN[owners] & member.keys()):
+            place: Path = (owners, i, own)
+            member[own] = mapping(member[own], place)
             common = parts["methods"] if own == "method" else [parts[own]]
-            if any(as_leaf(part, (own,)) for part in (*common, dataset[own])):
-                law = f"a dataset changes `{own}` by keys, but one of the two is a distribution"
+            if any(as_leaf(part, (own,)) for part in (*common, member[own])):
+                law = f"{owners} change `{own}` by keys, but one of the two is a distribution"
                 found[place] = Problem(law, where(place), "Put it below a key.")
-                dataset[own] = {}
+                member[own] = {}
     seeds = document.get("seeds", [0])
     parts["seeds"] = seeds if isinstance(seeds, list) else [seeds]
     if not parts["seeds"]:
@@ -352,6 +414,9 @@ def _sampling_problems(
         add(("sampler",), law, f"Take `{allowed[-1]}`, or change the mode.")
     if space.mode == "collect" and header.search is not None:
         add(("search",), "`search` belongs to `mode: search`", "Remove it, or set `mode: search`.")
+    if space.mode == "search" and header.unfit == "skip":
+        law = "`unfit: skip` belongs to `mode: collect`: a search has no trials to leave out"
+        add(("unfit",), law, "Remove it, or name bases that all methods can be used with.")
     if space.mode == "search" and len(space.seeds) > 1:
         law = f"in `mode: search` a trial is one run with one seed, but got {shown(space.seeds)}"
         add(("seeds",), law, "Give one seed.")
@@ -390,16 +455,21 @@ def combinations(space: Space) -> list[Combination]:
 def _combination(space: Space, i: int, j: int, k: int, s: int) -> Combination:
     parts = space.parts
     dataset, base = parts["datasets"][i], parts["bases"][j]
-    method = _own(parts["methods"][k], dataset.get("method"))
+    named = parts["methods"][k]
+
+    def part(key: str) -> dict[str, Any]:
+        return _own(_own(parts[key], dataset.get(key)), named.get(key))
+
+    method = _own(_without(named, _OWN["methods"]), dataset.get("method"))
     template = {
-        "task": _own(parts["task"], dataset.get("task")),
-        "dataset": {key: value for key, value in dataset.items() if key not in _OWN},
+        "task": part("task"),
+        "dataset": _without(dataset, _OWN["datasets"]),
         "base": base,
         "method": method,
-        "optim": _own(parts["optim"], dataset.get("optim")),
-        "evaluation": _own(parts["evaluation"], dataset.get("evaluation")),
+        "optim": part("optim"),
+        "evaluation": part("evaluation"),
         "seed": space.seeds[s],
-        "execution": parts["execution"],
+        "execution": _own(parts["execution"], named.get("execution")),
     }
     adapter = method.get("adapter")
     names = [
@@ -411,8 +481,15 @@ def _combination(space: Space, i: int, j: int, k: int, s: int) -> Combination:
     return Combination(i, j, k, s, template, tuple(leaves(template)), canonical_json(names))
 
 
+def _without(part: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in keys}
+
+
 def _own(common: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a part with a dataset's own keys; one of an exclusive pair replaces the other."""
+    """Return a part with a dataset's or method's own keys.
+
+    One of an exclusive pair replaces the other.
+    """
     merged = {**common, **(own or {})}
     for pair in (("data", "holdout"), ("epochs", "max_steps")):
         for key, other in (pair, pair[::-1]):
@@ -424,9 +501,10 @@ def _own(common: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, 
 def _written(space: Space, combination: Combination, path: Path) -> Path:
     """Return where in the document a path of the combination's template was written."""
     first, rest = path[0], path[1:]
-    own = space.parts["datasets"][combination.dataset].get(first) if first in _OWN else None
-    if own and rest and rest[0] in own:
-        return ("datasets", combination.dataset, *path)
+    for key, i in (("methods", combination.method), ("datasets", combination.dataset)):
+        own = space.parts[key][i].get(first) if first in _OWN[key] else None
+        if own and rest and rest[0] in own:
+            return (key, i, *path)
     places = {"dataset": combination.dataset, "base": combination.base}
     places["method"] = combination.method
     if first in places:
@@ -450,7 +528,10 @@ def _validated(
     try:
         return model.model_validate_json(json.dumps(data), strict=True), {}
     except ValidationError as error:
-        return None, from_pydantic(error, model, where, also={("dataset",): sorted(_OWN)})
+        also: dict[Path, list[str]] = {
+            (one,): sorted(_OWN[many]) for one, many in LISTS.items() if many in _OWN
+        }
+        return None, from_pydantic(error, model, where, also=also)
 
 
 def _checked(
@@ -543,9 +624,11 @@ def planned_runs(space: Space) -> list[PlannedRun]:
             continue
         if space.mode == "collect":
             runs = trained if run.trains else untrained
-            runs.setdefault(_identity(run), PlannedRun(run, combination, sample))
+            known = runs.get(_identity(run))
+            if known is None or known.sample is None:  # one of the space's own has its name
+                runs[_identity(run)] = PlannedRun(run, combination, sample)
         if space.zero_shot and run.method.head not in ("classifier", "auto"):
-            run = _zero_shot(run)
+            run = _unnamed(_zero_shot(run))
             untrained.setdefault(_identity(run), PlannedRun(run, combination, None))
     if found:
         raise SpecError(found.values())
@@ -662,7 +745,7 @@ def _normal(run: RunSpec) -> RunSpec:
 def _zero_shot(run: RunSpec) -> RunSpec:
     """Return the run that scores the untouched base on the same evaluation."""
     untouched = {"recipe": (), "recipe_seed": 0, "limit": None, "validation": None}
-    untrained = {"adapter": AdapterSpec(kind="none"), "loss": None}
+    untrained = {"adapter": AdapterSpec(kind="none"), "loss": None, "class_weights": None}
     return run.model_copy(
         update={
             "dataset": run.dataset.model_copy(update=untouched),
@@ -674,8 +757,13 @@ def _zero_shot(run: RunSpec) -> RunSpec:
     )
 
 
+def _unnamed(run: RunSpec) -> RunSpec:
+    """Return the run without the name of the method that it was made of."""
+    return run.model_copy(update={"method": run.method.model_copy(update={"name": None})})
+
+
 def _identity(run: RunSpec) -> str:
-    data = run.model_dump(mode="json", exclude={"execution": True, "dataset": {"name"}})
+    data = run.model_dump(mode="json", exclude={"execution": True, **UNNAMED})
     if not run.trains and run.evaluation.holdout is None:
         del data["dataset"]  # nothing of it is read
     return canonical_json(data)

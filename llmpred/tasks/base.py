@@ -70,7 +70,8 @@ class Task(ABC):
         """Turn mapped, type-checked field values into an example.
 
         Texts and labels are not empty; an `index` is an int, or a text to make one of; an optional
-        field without a value is absent.
+        field without a value is absent. Targets are absent where an answer is all that is asked
+        for, and an input text may be empty there.
 
         Raises:
             ValueError: with the law that the row breaks; the reader adds file and line.

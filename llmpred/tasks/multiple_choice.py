@@ -71,8 +71,8 @@ class MultipleChoice(Task):
             raise ValueError(f"`choices` must have at least two entries, but has {len(choices)}")
         if not all(choices):
             raise ValueError("`choices` must not have an empty entry")
-        answer = which(row["answer"], choices)
-        return {**row, "question": question, "choices": choices, "answer": answer}
+        found = {**row, "question": question, "choices": choices}
+        return found | {"answer": which(row["answer"], choices)} if "answer" in row else found
 
     def problems(self, spec: TaskSpec, examples: Sequence[Example]) -> list[Problem]:
         """Refuse `{options}` where the letters do not suffice."""

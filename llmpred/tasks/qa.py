@@ -45,6 +45,8 @@ class QuestionAnswering(Task):
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """Drop empty answers."""
+        if "answers" not in row:
+            return dict(row)
         return {**row, "answers": [text for text in row["answers"] if text.strip()]}
 
     def target(self, example: Example, spec: TaskSpec) -> str:

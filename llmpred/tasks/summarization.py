@@ -51,6 +51,8 @@ class Summarization(Task):
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """Drop empty summaries, and refuse rows that have no other."""
+        if "summary" not in row:
+            return dict(row)
         summaries = [text for text in row["summary"] if text.strip()]
         if not summaries:
             raise ValueError("`summary` must not be empty")

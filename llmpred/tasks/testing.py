@@ -35,6 +35,11 @@ def check_task(task: Task, rows: Sequence[Mapping[str, Any]]) -> None:
     for example in examples:
         assert json.loads(json.dumps(example)) == example, "an example must survive JSON"
         assert task.parse(example) == example, "parsing an example again must change nothing"
+    targets = {field.name for field in task.fields if field.role == "target"}
+    for row, example in zip(rows, examples, strict=True):
+        asked = task.parse({name: value for name, value in row.items() if name not in targets})
+        inputs = {name: value for name, value in example.items() if name not in targets}
+        assert asked == inputs, "an example must be parsed alike without its targets"
     for language in LANGUAGES:
         spec = task.settle(TaskSpec(name=task.name, language=language), examples)
         assert spec.prompt == task.prompts[language], "the default prompt must be settled"

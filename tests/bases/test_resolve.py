@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from llmpred.bases.resolve import ResolvedSpec, resolve, zero_shot_of
-from llmpred.errors import SpecError
+from llmpred.errors import SpecError, UnfitError
 from llmpred.spec.run import RunSpec
 from tests.runs import run_spec
 
@@ -110,6 +110,8 @@ DECIDED: dict[str, tuple[str, Any]] = {
     "method.adapter.use_rslora": ("train", True),
     "method.loss": ("train", "candidates"),
     "method.length_normalization": ("train", True),
+    "method.class_weights": ("train", "balanced"),
+    "method.name": ("nothing", "LoRA"),
     "optim.name": ("elsewhere", None),  # needs a GPU
     "optim.lr": ("train", 2e-3),
     "optim.weight_decay": ("train", 0.1),
@@ -127,6 +129,8 @@ DECIDED: dict[str, tuple[str, Any]] = {
     "evaluation.select": ("elsewhere", None),  # with validation rows; see below
     "evaluation.metrics": ("elsewhere", None),  # needs a registered one
     "evaluation.max_new_tokens": ("nothing", 3),  # nothing is generated
+    "evaluation.calibration": ("run", "contextual"),
+    "evaluation.adapter_off": ("elsewhere", None),  # of a classifier; see below
     "seed": ("train", 1),
     **dict.fromkeys(  # tests/engine/test_parallel.py
         (f"execution.distributed.{name}" for name in ("workers", "strategy", "offload")),
@@ -249,6 +253,26 @@ def test_what_does_not_apply_does_not_matter(base: Path, data: Path) -> None:
         "method.adapter.r": 64,
     }.items():
         assert keys(changed(zero, path, value)) == keys(zero), path
+
+
+def test_without_its_adapter_a_training_is_the_same(base: Path, data: Path) -> None:
+    head = spec_of(base, data, method={"head": "classifier"})
+    key, train_key, _ = keys(head)
+    off_key, off_train, _ = keys(changed(head, "evaluation.adapter_off", True))
+    assert off_train == train_key
+    assert off_key != key
+    assert keys(changed(head, "evaluation.adapter_off", False))[0] == key
+
+
+def test_class_weights_name_labels(base: Path, data: Path) -> None:
+    wrong = spec_of(base, data, method={"class_weights": {"1": 2.0, "positive": 1.0}})
+    with pytest.raises(SpecError, match="must name labels, but 'positive' is none"):
+        resolve(wrong)
+
+
+def test_an_encoder_does_not_fit_label_scoring(tiny_encoder: Path, data: Path) -> None:
+    with pytest.raises(UnfitError, match="needs a causal language model"):
+        resolve(spec_of(tiny_encoder, data))
 
 
 def test_a_settled_spec_is_settled(base: Path, tiny_encoder: Path, data: Path) -> None:

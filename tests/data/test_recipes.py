@@ -174,6 +174,29 @@ def test_truncate_counts_words_and_chinese_characters(table):
     ]
 
 
+def test_balance_makes_labels_as_frequent(table):
+    labels = ["c" if i % 20 == 0 else "ab"[i % 3 > 0] for i in range(200)]
+    table = table.set_column(1, table.field("label"), pa.array(labels, TEXT))
+    rows = Counter(labels)
+    fewer = cook(table, {"balance": {"by": "undersample"}})
+    assert Counter(fewer["label"].to_pylist()) == dict.fromkeys("abc", min(rows.values()))
+    assert set(fewer["text"].to_pylist()) <= set(table["text"].to_pylist())
+    assert content_hash(fewer) == content_hash(cook(table, {"balance": {"by": "undersample"}}))
+    assert not fewer.equals(cook(table, {"balance": {"by": "undersample"}}, seed=1))
+    more = cook(table, {"balance": {"by": "oversample"}})
+    assert Counter(more["label"].to_pylist()) == dict.fromkeys("abc", max(rows.values()))
+    assert more.slice(0, 200).equals(table)
+    times = Counter(more["text"].to_pylist())
+    rare = [times[t] for t, label in zip(table["text"].to_pylist(), labels, strict=True)
+            if label == "c"]  # fmt: skip
+    assert max(rare) - min(rare) <= 1
+
+
+def test_balance_needs_a_label(questions):
+    with pytest.raises(DataError, match="`balance` needs a label"):
+        cook(questions, {"balance": {"by": "undersample"}}, fields=QA)
+
+
 def test_mix_follows_the_weights(table):
     other = pa.table(
         {"text": [f"other {i}" for i in range(100)], "label": ["a"] * 100}, table.schema

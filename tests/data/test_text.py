@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from llmpred.data import characters, language, words
+from llmpred.data.text import cut, frequencies
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,16 @@ def test_jieba_is_quiet_private_and_loaded_when_needed(tmp_path):
     )
     assert run.stdout + run.stderr == ""
     assert (tmp_path / "jieba.cache").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "很好。 good  day\n", "房间e\u0301👍🏽，２００１年 don't", "\x00𠮷"]
+)
+def test_what_is_cut_is_the_text(text):
+    assert "".join(cut(text)) == text
+
+
+def test_frequent_characters_are_more_frequent():
+    counts = frequencies()
+    assert counts["的"] > counts["酒"] > counts["羯"]
+    assert all(len(character) == 1 for character in counts)

@@ -64,6 +64,30 @@ def test_candidates_score_the_sum_of_their_tokens_log_probabilities(
         assert got.lengths == (len("negative"), len("really very positive"))
 
 
+def test_calibrated_scores_are_divided_by_those_without_content(tiny_causal: Path) -> None:
+    """Zhao et al., 2021: p(label | text) / mean over empty inputs of p(label | empty), rescaled."""
+    spec = run_spec(tiny_causal, task={"labels": WORDS}, method={"adapter": NONE})
+    base = loaded(spec)
+    plain = predictions(spec, base)
+    calibrated = run_spec(
+        tiny_causal,
+        task={"labels": WORDS},
+        method={"adapter": NONE},
+        evaluation={"calibration": "contextual"},
+    )
+    ids = encoded(spec, base, training=False)[0].candidates
+    given = []
+    for text in ("N/A", "[MASK]", ""):
+        prompt = base.tokenizer(f"Review: {text}\nSentiment:")["input_ids"]
+        scores = torch.tensor([brute_force(base.model, prompt, each) for each in ids])
+        given.append(scores.softmax(0))
+    mean = torch.stack(given).mean(0)
+    for one, other in zip(plain, predictions(calibrated, base), strict=True):
+        wanted = torch.tensor(one.scores).softmax(0) / mean
+        got = torch.tensor(other.scores).softmax(0)
+        assert torch.allclose(got, wanted / wanted.sum(), atol=1e-4)
+
+
 def test_single_tokens_take_a_quicker_path_to_the_same_scores(tiny_causal: Path) -> None:
     # A prompt that ends in white space is followed by the bare word.
     task = {"labels": {"negative": "a", "positive": "d"}, "prompt": "{text}\n"}

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from llmpred.engine import reference, semantics
 from llmpred.engine.encoding import Encoded
-from llmpred.engine.models import LoadedBases, OutOfMemory
+from llmpred.engine.models import LoadedBases, OutOfMemory, in_batches
 from tests.runs import carry_out, encoded, fingerprint, loaded, lora, losses, run_spec
 
 GENERATION = {"head": "causal_lm", "adapter": lora()}
@@ -347,3 +347,15 @@ def test_validation_loss_is_the_mean_per_target_token(tiny_causal: Path) -> None
         by_hand = mean_loss(base.model, examples)
     got = reference.validation_loss(base.model, base, spec, examples, 4)
     assert got == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_one_of_several_processes_takes_no_smaller_batch_alone() -> None:
+    sizes = []
+
+    def run(batch: Any) -> Any:
+        sizes.append(len(batch))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(OutOfMemory, match="4 examples in evaluation"):
+        list(in_batches(range(8), 4, run, together=True))
+    assert sizes == [4]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from llmpred.bases.resolve import resolve
 from llmpred.engine import reference
 from llmpred.engine.models import Interrupted
 from llmpred.engine.run import Outcome
+from llmpred.errors import SpecError
 from llmpred.spec.run import RunSpec
 from tests.conftest import ROOT
 from tests.runs import carry_out, lora, losses, run_spec, same
@@ -199,7 +202,7 @@ def test_a_training_is_kept_until_its_evaluation_is_done(
     spec = causal(tiny_causal, checkpoints={})
     whole = carry_out(spec, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("llmpred.engine.run.predict", lambda *_: 1 / 0)
+        patch.setattr("llmpred.engine.run.predict", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             carry_out(spec, tmp_path / "parts")
     assert checkpoints(tmp_path / "parts") == ["checkpoint-7"]
@@ -217,6 +220,27 @@ def test_resume_none_starts_over(tiny_causal: Path, tmp_path: Path) -> None:
     assert len(saves) == 4  # after steps 2, 4, 6 and 7
     assert len(losses(outcome)) == 7
     assert checkpoints(tmp_path) == ["checkpoint-6", "checkpoint-7"]
+
+
+def test_resume_from_a_named_checkpoint(
+    tiny_causal: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    spec = causal(tiny_causal)
+    whole = carry_out(spec, tmp_path / "whole")
+    folder = tmp_path / "parts"
+    interrupted(spec, folder, 5)
+    kept = tmp_path / "kept" / "checkpoint-4"
+    shutil.copytree(folder / "checkpoint-4", kept)
+    named = causal(tiny_causal, resume=str(kept))
+    assert reference.where_it_stands(folder, resolve(named).spec) == "went on from step 4"
+    assert losses(carry_out(named, folder)) == losses(whole)
+    assert kept.is_dir()
+    other = run_spec(tiny_causal, execution={**EVERY_TWO, "resume": str(kept)})
+    with pytest.raises(SpecError, match=r"of the same run, but .* is of another"):
+        carry_out(other, tmp_path / "other")
+    nowhere = causal(tiny_causal, resume=str(tmp_path / "checkpoint-9"))
+    with pytest.raises(SpecError, match="must name a whole checkpoint"):
+        carry_out(nowhere, tmp_path / "nowhere")
 
 
 def test_the_selected_weights_survive_an_interruption(tiny_causal: Path, tmp_path: Path) -> None:

@@ -5,19 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from llmpred.bases.resolve import resolve
+from llmpred.engine import reference, semantics
 from llmpred.engine.models import LoadedBases, pick_device
 from llmpred.engine.run import execute
 from llmpred.errors import BaseError, DataError, InputError, SpecError
 from llmpred.spec.run import RunSpec
 from tests.conftest import ROOT
-from tests.runs import carry_out, fingerprint, lora, losses, run_spec
+from tests.runs import carry_out, encoded, fingerprint, loaded, lora, losses, run_spec
 
 NONE = {"kind": "none"}
 
@@ -285,10 +289,93 @@ def test_a_quantised_base_alone_is_not_trained(wide_causal: Path) -> None:
     full = run_spec(wide_causal, base=quantised, method={"adapter": {"kind": "full"}})
     with pytest.raises(InputError, match="quantised weights cannot be trained"):
         resolve(full)
-    frozen = run_spec(wide_causal, base=quantised, method={"head": "classifier", "adapter": NONE})
-    with pytest.raises(InputError, match="a quantised base is trained by an adapter"):
-        resolve(frozen)
     resolve(run_spec(wide_causal, base=quantised, method={"adapter": NONE}))
+
+
+def test_a_head_is_trained_on_a_quantised_base(wide_causal: Path, tmp_path: Path) -> None:
+    spec = run_spec(
+        wide_causal,
+        base={"quantization": "nf4"},
+        method={"head": "classifier", "adapter": NONE},
+        optim={"lr": 0.05, "max_steps": 8},
+    )
+    bases = LoadedBases()
+    before = fingerprint(bases.get(resolve(spec), 2).model)
+    outcome = carry_out(spec, tmp_path, bases, keep_adapter=True)
+    found = losses(outcome)
+    assert found[-1] < found[0]
+    assert fingerprint(bases.get(resolve(spec), 2).model) == before
+    hidden = bases.get(resolve(spec), 2).model.config.hidden_size
+    assert outcome.record.parameters["trainable"] == 2 * hidden
+
+
+def test_a_head_without_its_adapter(tiny_causal: Path, tmp_path: Path) -> None:
+    """What was trained together is scored apart: the head alone, on the states of the base."""
+    changes: dict[str, Any] = {
+        "method": {"head": "classifier", "adapter": lora()},
+        "optim": {"lr": 0.05, "max_steps": 8},
+    }
+    spec = run_spec(tiny_causal, **changes)
+    off = run_spec(tiny_causal, **changes, evaluation={"adapter_off": True})
+    bases = LoadedBases()
+    tuned = carry_out(spec, tmp_path / "on", bases, keep_adapter=True)
+    assert tuned.adapter is not None
+    alone = carry_out(off, tmp_path / "off", bases, trained=tuned.adapter)
+    weights = load_file(tuned.adapter / "adapter_model.safetensors")
+    head = next(value for name, value in weights.items() if "score" in name)
+    base = bases.get(resolve(spec), 2)
+    base.model.score.weight.data.copy_(head)
+    encodings = encoded(spec, base, training=False)
+    wanted = [
+        base.model(input_ids=torch.tensor([e.prompt])).logits.log_softmax(-1)[0].tolist()
+        for e in encodings
+    ]
+    found = alone.predictions["scores"].to_pylist()
+    assert found == [pytest.approx(row, abs=1e-4) for row in wanted]
+    assert not tuned.predictions["scores"].equals(alone.predictions["scores"])
+    again = carry_out(spec, tmp_path / "again", trained=tuned.adapter)
+    assert again.predictions.equals(tuned.predictions)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"head": "classifier"},
+        {"head": "label_scoring"},
+        {"head": "label_scoring", "loss": "candidates"},
+    ],
+)
+def test_class_weights_weigh_the_loss(method: dict[str, Any], tiny_causal: Path) -> None:
+    """A weighted loss is the mean over examples that are repeated as often as they weigh."""
+    spec = run_spec(tiny_causal, method=method)
+    base = loaded(spec)
+    rows = encoded(spec, base, training=True)[:8]
+    weights = [1.0, 3.0]
+    repeated = [e for e in rows for _ in range(int(weights[e.label]))]
+    weighted = run_spec(tiny_causal, method={**method, "class_weights": "balanced"})
+    cut = [replace(e, weight=weights[e.label]) for e in rows]
+    units = [reference._loss_units(e, weighted) for e in cut]
+    plain = [reference._loss_units(e, spec) for e in repeated]
+    assert sum(units) == sum(plain)
+    with torch.no_grad():
+        found = reference.micro_loss(base.model, base, weighted, cut, sum(units))
+        wanted = reference.micro_loss(base.model, base, spec, repeated, sum(plain))
+    assert float(found) == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_balanced_weights_are_those_of_scikit_learn(tiny_causal: Path, tmp_path: Path) -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = [0] * 7 + [2] * 2 + [1]
+    found = semantics.class_weights(labels, ["a", "b", "c"], "balanced")
+    classes = np.array([0, 1, 2])
+    assert found == pytest.approx(compute_class_weight("balanced", classes=classes, y=labels))
+    assert semantics.class_weights([0, 0], ["a", "b"], "balanced") == [1.0, 1.0]
+    assert semantics.class_weights(labels, ["a", "b"], {"b": 2.0}) == [1.0, 2.0]
+    skewed = {"recipe": [{"subsample": {"n": 20}}]}
+    plain = carry_out(run_spec(tiny_causal, dataset=skewed), tmp_path / "plain")
+    given = run_spec(tiny_causal, dataset=skewed, method={"class_weights": {"positive": 5.0}})
+    assert losses(carry_out(given, tmp_path / "given")) != losses(plain)
 
 
 def test_nf4_is_double_quantised_normal_float(wide_causal: Path) -> None:

@@ -58,7 +58,9 @@ def values(base: Path, tokens: float | None = 20.0, /, **changes: Any) -> dict[s
         ({"base": {"quantization": "nf4"}}, {"quantization_bits": 4.0}),
         ({}, {"quantization_bits": 16.0, "head": 1.0, "loss": 0.0}),
         ({"method": {"head": "classifier"}}, {"head": 2.0}),
-        ({"method": {"loss": "candidates"}}, {"loss": 1.0}),
+        ({"method": {"loss": "candidates"}}, {"loss": 1.0, "class_weights": 0.0}),
+        ({"method": {"class_weights": "balanced"}}, {"class_weights": 1.0}),
+        ({"method": {"class_weights": {"positive": 2.0}}}, {"class_weights": 2.0}),
     ],
 )
 def test_values(changes: dict[str, Any], wanted: dict[str, float], tiny_causal: Path) -> None:

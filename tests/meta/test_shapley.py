@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.font_manager import fontManager
 
 from llmpred.meta import model, plots
 from llmpred.meta.shapley import agreement, shapley, stability
@@ -110,3 +111,15 @@ def test_pictures_are_written(table: Table, fitted: model.MetaModel, tmp_path: P
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size > 5_000
     assert len(list(tmp_path.rglob("*.png"))) == 4
+
+
+@pytest.mark.usefixtures("latin_only")
+def test_pictures_write_chinese(
+    table: Table, fitted: model.MetaModel, tmp_path: Path, chinese_font: Path
+):
+    found = shapley(lambda t: fitted.blend.predict(t)[0], table, table, evaluations=2_000)
+    with pytest.raises(UserWarning, match="missing from font"):
+        plots.plot_row(found, "正分", tmp_path / "row.png")
+    fontManager.addfont(str(chinese_font))
+    plots.plot_row(found, "正分", tmp_path / "row.png")
+    assert (tmp_path / "row.png").stat().st_size > 5_000

@@ -231,6 +231,28 @@ BAD_RUN = [
         "optim: {max_steps: 1, name: adamw_8bit}\nexecution: {device: cpu}",
         ["needs a CUDA device", "optim.name)"],
     ),
+    (
+        "execution: {distributed: {workers: 2, offload: optimizer}}",
+        ["strategy `ddp` offloads `none`", "execution.distributed.offload)"],
+    ),
+    (
+        "execution: {distributed: {workers: 2, strategy: zero2, offload: all}}",
+        ["offloads `none` or `optimizer`, but offload is `all`"],
+    ),
+    (
+        "execution: {distributed: {workers: 2, strategy: fsdp2, offload: optimizer}}",
+        ["offloads `none` or `all`, but offload is `optimizer`"],
+    ),
+    (
+        "base: {name: b, quantization: int8}\nmethod: {head: label_scoring}\n"
+        "execution: {distributed: {workers: 2, strategy: fsdp2}}",
+        ["cannot split weights of 8 bits", "execution.distributed.strategy)", "Take `zero3`"],
+    ),
+    (
+        "optim: {max_steps: 1, name: paged_adamw_8bit}\n"
+        "execution: {distributed: {workers: 2, strategy: fsdp2}}",
+        ["does not know the slices", "optim.name)"],
+    ),
 ]
 RUN = {
     "task": "{name: sentiment}",

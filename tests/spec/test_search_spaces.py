@@ -16,17 +16,25 @@ HEADS = {name: registry.get(name).heads for name in registry.names()}
 RUNS = {  # zero-shot, fine-tunes
     "demo": (0, 36),
     "multiple_choice_lora": (4, 48),
+    "qa_7b_2x24gb": (1, 3),
+    "qa_7b_8x80gb": (1, 3),
     "qa_h1": (1, 1),
     "qa_lora": (3, 144),
     "sentiment_lora": (2, 96),
+    "sentiment_schemes": (2, 4),
+    "sentiment_tune": (1, 0),  # its trials are chosen as it goes
     "summarization_lora": (2, 48),
     "world": (0, 144),
 }
 FILES = {  # what a user's own files stand for in the CPU-sized commands
     "multiple_choice_lora": ("multiple_choice/mmlu_val.json", "multiple_choice/mmlu_dev.json"),
+    "qa_7b_2x24gb": ("qa/squad_v1.1_20_articles.json",) * 2,
+    "qa_7b_8x80gb": ("qa/squad_v1.1_20_articles.json",) * 2,
     "qa_h1": ("qa/squad_v1.1_20_articles.json",) * 2,
     "qa_lora": ("qa/squad_v1.1_20_articles.json",) * 2,
     "sentiment_lora": ("sentiment/sst2_dev.tsv", "sentiment/sst2_test.tsv"),
+    "sentiment_schemes": ("sentiment/sst2_dev.tsv", "sentiment/sst2_test.tsv"),
+    "sentiment_tune": ("sentiment/sst2_dev.tsv", "sentiment/sst2_test.tsv"),
     "summarization_lora": ("summarization/xsum_1000.jsonl",) * 2,
 }
 

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,7 @@ def test_golden_run(write) -> None:
                     "near_duplicate": None,
                     "truncate": None,
                     "shuffle_answers": None,
+                    "balance": None,
                     "mix": None,
                 }
             ],
@@ -96,6 +98,8 @@ def test_golden_run(write) -> None:
             },
             "loss": None,
             "length_normalization": None,
+            "class_weights": None,
+            "name": None,
         },
         "optim": {
             "name": "adamw",
@@ -127,6 +131,8 @@ def test_golden_run(write) -> None:
             "select": "last",
             "metrics": None,
             "max_new_tokens": None,
+            "calibration": None,
+            "adapter_off": None,
         },
         "seed": 0,
     }
@@ -288,6 +294,41 @@ def test_a_dataset_may_change_task_and_evaluation(write) -> None:
     assert {r.task.language for r in runs} == {"en"}
 
 
+def test_a_method_has_the_last_word(write) -> None:
+    changes = [
+        "datasets=[{source: a, optim: {lr: 5e-3}, evaluation: {limit: 5}}]",
+        "methods=[{head: classifier, name: off, optim: {max_steps: 7}, evaluation: "
+        "{adapter_off: true}, execution: {micro_batch: 2}}, {head: label_scoring}]",
+        "optim={lr: 1e-4, epochs: 3}",
+        "samples=1",
+    ]
+    off, plain = trained(expand(load_space(write(), changes)))
+    assert (off.method.name, off.optim.lr, off.optim.max_steps, off.optim.epochs) == (
+        "off",
+        5e-3,
+        7,
+        None,
+    )
+    assert (off.evaluation.limit, off.evaluation.adapter_off) == (5, True)
+    assert (off.execution.micro_batch, plain.execution.micro_batch) == (2, 8)
+    assert (plain.optim.max_steps, plain.optim.epochs, plain.evaluation.adapter_off) == (
+        None,
+        3.0,
+        None,
+    )
+    runs = trained(expand(load_space(write(), [*changes, "optim.epochs=2"])))
+    assert {(run.optim.max_steps, run.optim.epochs) for run in runs} == {(None, 2.0)}
+    with pytest.raises(SpecError, match=r"methods\[0\]\.optim\.lr"):
+        expand(load_space(write(), [*changes, "methods[0].optim.lr=-1"]))
+    with pytest.raises(SpecError, match=r"unknown key `method\.optm`.*Did you mean `optim`"):
+        expand(load_space(write(), [*changes, "methods[1].optm={lr: 1}"]))
+
+
+def test_names_of_methods_make_no_runs(write) -> None:
+    same = "methods=[{head: label_scoring, name: one}, {head: label_scoring, name: two}]"
+    assert len(trained(expand(load_space(write(), [same, "samples=2"])))) == 2
+
+
 def test_origins(write) -> None:
     planned = planned_runs(load_space(write(), ["bases=[one, two]"]))
     assert planned[0].origin == "datasets[0], bases[0], methods[0], zero-shot"
@@ -431,3 +472,28 @@ def test_import_is_light() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_a_zero_shot_method_keeps_its_name_beside_those_it_is_the_base_of(tmp_path):
+    methods = [
+        {"name": "tuned", "head": "label_scoring", "adapter": {"r": 4}},
+        {"name": "untouched", "head": "label_scoring", "adapter": {"kind": "none"}},
+    ]
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "task": {"name": "sentiment"},
+                "datasets": [{"source": "a.tsv"}],
+                "bases": ["tiny"],
+                "methods": methods,
+                "optim": {"max_steps": 1},
+                "evaluation": {"data": {"source": "b.tsv"}},
+            }
+        )
+    )
+    names = [(one.run.method.name, one.sample) for one in planned_runs(load_space(path))]
+    assert names == [("untouched", 0), ("tuned", 0)]
+    path.write_text(path.read_text().replace("untouched", "tuned").replace("kind: none", "r: 8"))
+    names = [(one.run.method.name, one.sample) for one in planned_runs(load_space(path))]
+    assert names == [(None, None), ("tuned", 0), ("tuned", 0)]
