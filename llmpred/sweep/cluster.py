@@ -87,10 +87,7 @@ def connected(address: str | None) -> Iterator[Any]:
     if not address:
         for name, value in PRIVATE.items():
             os.environ.setdefault(name, value)
-        if "RAY_AUTH_MODE" not in os.environ:
-            # A token of its own guards the private cluster. Left to itself Ray would keep one in
-            # the home folder, and a later `ray start` would then refuse `ray job submit` without.
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        _guard()
     import ray
 
     for name in NOISY:
@@ -120,6 +117,21 @@ def connected(address: str | None) -> Iterator[Any]:
             ray.shutdown()
             if not address:
                 shutil.rmtree(started.address_info["session_dir"], ignore_errors=True)
+
+
+def _guard() -> None:
+    """Have a private cluster ask for a token of its own, unless the environment settles that.
+
+    Left to itself Ray would keep a token in the home folder, and a later `ray start` would then
+    refuse `ray job submit` without it.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    # A process that was connected to an unguarded cluster before remembers that it needs no token.
+    Config.initialize("")
 
 
 class _Brief(io.StringIO):

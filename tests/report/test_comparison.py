@@ -189,7 +189,7 @@ def test_the_best_is_advised_with_what_it_costs():
     advice = compare(group, latency=latency, majority=("bad", 0.5)).advice
     assert advice == (
         "Take tuned (0.900): +10.0 points over zero-shot (p < 0.001) at 1.5 times the latency and "
-        "8 s of training more."
+        "8 s of training more; zero-shot (0.800) if nothing may be trained."
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,6 +44,30 @@ def test_six_runs_of_two_gpus_share_four_in_three_waves(sweep: Any, tiny_causal:
     assert max(sum(a <= start < b for a, b in spans) for start, _ in spans) == 2
     assert 0 < most <= 4
     assert _waves(spans) == 3
+
+
+def test_a_process_that_needed_no_token_can_start_a_private_cluster(tmp_path: Path) -> None:
+    """In a process of its own: Ray reads once whether it needs a token."""
+    script = (
+        "from llmpred.sweep.cluster import connected\n"
+        "from tests.sweep.nodes import cluster\n"
+        "with cluster(1, num_cpus=1) as (address, _), connected(address) as ray:\n"
+        "    assert ray.nodes()\n"
+        "with connected(None) as ray:\n"
+        "    assert ray.nodes()\n"
+    )
+    unset = {"RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    env = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=env | {"HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / ".ray").exists()
 
 
 def _processes(raylets: list[psutil.Process]) -> list[psutil.Process]:
