@@ -128,7 +128,7 @@ def resolve(spec: RunSpec, *, cache: Path | None = None) -> ResolvedSpec:
             raise UnfitError(unfit)
         problems += [*([unfit] if unfit else []), *_base_problems(spec, located)]
     if prepared is not None:
-        problems += _class_problems(spec, prepared.task.classes(prepared.spec))
+        problems += _class_problems(spec, prepared.task.class_names(prepared.spec))
     problems += [Problem(law, dotted(path), fix) for path, law, fix in impossible(spec)]
     if problems or prepared is None or located is None:
         raise SpecError(problems)
@@ -173,7 +173,7 @@ def read_by_head(spec: RunSpec, task: Task, settled: TaskSpec) -> TaskSpec:
 
     A classification head reads the text itself; a question after it would only be noise.
     """
-    if spec.method.head != "classifier" or spec.task.prompt is not None:
+    if not spec.method.has_head or spec.task.prompt is not None:
         return settled
     inputs = [f.name for f in task.fields if f.role == "input" and f.kind != "texts"]
     return settled.model_copy(update={"prompt": "\n".join(f"{{{name}}}" for name in inputs)})
@@ -181,7 +181,7 @@ def read_by_head(spec: RunSpec, task: Task, settled: TaskSpec) -> TaskSpec:
 
 def zero_shot_of(spec: RunSpec) -> RunSpec | None:
     """Return the run that scores the untouched base as `spec` is scored; None if there is none."""
-    if not spec.trains or spec.method.head == "classifier":
+    if not spec.trains or spec.method.has_head:
         return None
     return spec.model_copy(
         update={
@@ -217,7 +217,11 @@ def _settled(spec: RunSpec, prepared: Prepared, base: Located) -> RunSpec:
     if spec.method.head == "causal_lm" and evaluation.max_new_tokens is None:
         evaluation = evaluation.model_copy(update={"max_new_tokens": prepared.task.max_new_tokens})
     optim = spec.optim.model_copy(update={"precision": precision})
-    return spec.model_copy(update={"task": task, "optim": optim, "evaluation": evaluation})
+    method = spec.method
+    if task.target is not None and task.target.is_regression and method.loss is None:
+        method = method.model_copy(update={"loss": "mse"})
+    changed = {"task": task, "method": method, "optim": optim, "evaluation": evaluation}
+    return spec.model_copy(update=changed)
 
 
 def _class_problems(spec: RunSpec, classes: tuple[str, ...] | None) -> list[Problem]:
@@ -248,11 +252,13 @@ def _method_payload(method: MethodSpec) -> dict[str, Any]:
     payload = method.model_dump(mode="json", exclude={"name"})
     payload["length_normalization"] = method.length_normalization or None
     if method.adapter.kind == "none":
-        payload["loss"] = None  # nothing is trained by it: a head has none of its own
-        if method.head != "classifier":
+        if method.loss == "candidates":
+            payload["loss"] = None  # nothing is trained by it: a head has losses of its own
+        if not method.has_head:
             payload["class_weights"] = None
-    if method.adapter.kind != "lora":
-        return {**payload, "adapter": {"kind": method.adapter.kind}}  # a rank says nothing here
+    if method.adapter.kind != "lora":  # a rank says nothing here
+        adapter = {"kind": method.adapter.kind, "last_layers": method.adapter.last_layers}
+        return {**payload, "adapter": adapter}
     adapter = payload["adapter"]
     adapter["use_rslora"] = method.adapter.use_rslora or None
     if isinstance(method.adapter.target_modules, tuple):
@@ -262,7 +268,7 @@ def _method_payload(method: MethodSpec) -> dict[str, Any]:
 
 def _unfit(spec: RunSpec, base: Located) -> Problem | None:
     """Return why a method cannot be used with a base of this kind."""
-    if base.kind != "encoder" or spec.method.head in ("classifier", "auto"):
+    if base.kind != "encoder" or spec.method.has_head or spec.method.head == "auto":
         return None
     return Problem(
         f"`method.head` {spec.method.head} needs a causal language model, but {base.name} is an "

@@ -217,7 +217,9 @@ def _base_at_hand(head: str | None) -> str:
         [name for name in KNOWN if KNOWN[name].kind == kind and is_here(name)]
         for kind in ("causal", "encoder")
     )
-    return (encoders + causal if head == "classifier" else causal)[0]  # one comes with llmpred
+    return (encoders + causal if head in ("classifier", "boosted") else causal)[
+        0
+    ]  # one comes with llmpred
 
 
 def _kind(base: BaseSpec) -> str | None:

@@ -688,10 +688,9 @@ def _what(run: Any) -> str:
         if adapter.kind == "lora"
         else adapter.kind
     )
-    if spec.method.head == "classifier":
+    if spec.method.head == "boosted":
+        kind = "LightGBM"
+    elif spec.method.head == "classifier":
         kind = "frozen + head" if adapter.kind == "none" else f"{kind} + head"
-    length = (
-        f"{spec.optim.max_steps} steps" if spec.optim.max_steps else f"{spec.optim.epochs:g} epochs"
-    )
     kind = spec.method.name or kind
-    return f"{kind}, lr {spec.optim.lr:.3g}, {length}, seed {spec.seed}"
+    return f"{kind}, lr {spec.optim.top_lr:.3g}, {spec.optim.how_long}, seed {spec.seed}"

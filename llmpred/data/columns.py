@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from llmpred.data.fields import Field
@@ -98,7 +99,7 @@ def convert(
             name = f"`{field.name}`" + (f" (column `{column}`)" if column != field.name else "")
             raise ValueError(f"{name} must be {law}, but got {show(value)}") from None
         row[field.name] = checked
-        if not isinstance(checked, int):
+        if not isinstance(checked, int | float):
             length += len(checked) if isinstance(checked, str) else sum(map(len, checked))
     if length > ROW_LIMIT:
         raise ValueError(too_long(length))
@@ -159,6 +160,16 @@ def _index(value: Any) -> int | str:
     raise ValueError("a whole number from 0, or the name of a choice")
 
 
+def _number(value: Any) -> float:
+    """Accept a finite number, or a text that says one, as CSV files have them."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError("a finite number")
+    return float(value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -183,4 +194,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "texts": _texts,
     "label": _label,
     "index": _index,
+    "number": _number,
 }

@@ -16,14 +16,14 @@ class Field:
     Attributes:
         name: the field's name, used in prompts, column mappings and messages.
         kind: `text`; `texts`, a list of strings; `label`, a string or integer kept as a string;
-            `index`, an integer.
+            `index`, an integer; `number`, a finite one.
         role: `input` is what the model reads, `target` what it must produce, `id` names the row.
         required: whether a row without it is bad.
         aliases: column names taken for this field when no mapping is given, most telling first.
     """
 
     name: str
-    kind: Literal["text", "texts", "label", "index"]
+    kind: Literal["text", "texts", "label", "index", "number"]
     role: Literal["input", "target", "id"]
     required: bool = True
     aliases: tuple[str, ...] = ()

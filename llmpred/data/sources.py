@@ -325,6 +325,7 @@ def _schema(fields: tuple[Field, ...], examples: list[Example]) -> pa.Schema:
 
     text = pa.large_string()
     kinds = {"text": text, "label": text, "texts": pa.large_list(text), "index": pa.int64()}
+    kinds["number"] = pa.float64()
     columns = {}
     for field in fields:
         metadata = {"role": field.role, "kind": field.kind}

@@ -155,9 +155,10 @@ def _spread(count: int, wanted: int = 3) -> list[int]:
 def _rendered(
     example: Example, task: Task, spec: RunSpec, tokenizer: PreTrainedTokenizerBase | None
 ) -> Rendered:
-    if spec.method.head == "classifier":
-        classes = task.classes(spec.task) or ()
-        target = classes[task.answer_index(example, spec.task)]
+    if spec.method.has_head:
+        classes = task.class_names(spec.task)
+        right = task.answer_index(example, spec.task)
+        target = classes[right] if classes else task.target(example, spec.task)
     elif spec.method.head == "label_scoring":
         candidates = task.candidates(example, spec.task) or ()
         target = candidates[task.answer_index(example, spec.task)]
@@ -168,7 +169,7 @@ def _rendered(
             render_prompt(task.slots(example, spec.task), spec.task, None)[0], target, False
         )
     encoded = encode([example], task, _never_refusing(spec), tokenizer, training=True)[0]
-    if spec.method.head != "classifier":
+    if not spec.method.has_head:
         target = str(tokenizer.decode(encoded.target))
     return Rendered(str(tokenizer.decode(encoded.prompt)), target, encoded.truncated)
 
@@ -220,7 +221,7 @@ def _lengths(unit: str, counts: list[int]) -> Lengths:
 
 def _labels(rows: Examples, task: Task, spec: RunSpec) -> dict[str, int]:
     """Return rows a label, most frequent first; none where the answer is an open text."""
-    classes = task.classes(spec.task)
+    classes = task.class_names(spec.task)
     if classes is not None:
         found = Counter(classes[task.answer_index(example, spec.task)] for example in rows)
         return dict(found.most_common())

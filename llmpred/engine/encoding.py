@@ -31,6 +31,7 @@ class Encoded:
         label: index of the right candidate or class; -1 if the task has none, and outside training.
         truncated: whether the long field, or a target to train on, lost tokens.
         weight: how much its loss counts.
+        value: what a regression is taught of it.
     """
 
     prompt: list[int]
@@ -39,6 +40,7 @@ class Encoded:
     label: int = -1
     truncated: bool = False
     weight: float = 1.0
+    value: float = 0.0
 
     @property
     def length(self) -> int:
@@ -99,7 +101,8 @@ def _to_train(
         asked = _to_answer(example, task, spec, tokenizer)
         label = task.answer_index(example, spec.task)
         target = asked.candidates[label] if asked.candidates else []
-        return replace(asked, target=target, label=label)
+        value = task.value(example, spec.task)
+        return replace(asked, target=target, label=label, value=value)
     whole = _continuation(task.target(example, spec.task), spec.task, tokenizer)
     if isinstance(tokenizer.eos_token_id, int):
         whole = [*whole, tokenizer.eos_token_id]
@@ -192,7 +195,7 @@ def _prompt_ids(
 ) -> list[int]:
     text, wrapped = render_prompt(slots, run.task, tokenizer)
     ids: list[int] = tokenizer(text, add_special_tokens=not wrapped, verbose=False)["input_ids"]
-    continued = run.method.head != "classifier"
+    continued = not run.method.has_head
     if continued and not wrapped and ids[-1:] == [tokenizer.eos_token_id]:
         ids.pop()  # some tokenizers close their input; what is to be continued must stay open
     return ids

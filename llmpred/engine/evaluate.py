@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from llmpred.data.fields import Example
-from llmpred.engine import parallel
+from llmpred.engine import parallel, semantics
+from llmpred.engine.boosted import Boosted, inputs_of
 from llmpred.engine.encoding import Encoded, encode
 from llmpred.engine.models import (
     LoadedBase,
@@ -25,8 +26,8 @@ from llmpred.engine.models import (
     pad,
 )
 from llmpred.spec.run import RunSpec
-from llmpred.tasks.base import Prediction, Task, candidate_lengths
-from llmpred.tasks.prepare import Examples
+from llmpred.tasks.base import Calibration, Prediction, Task, candidate_lengths
+from llmpred.tasks.prepare import Examples, Prepared
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,11 +43,14 @@ def predict(
     *,
     together: bool = False,
     without_content: Sequence[float] | None = None,
+    calibration: Calibration | None = None,
+    boosters: Boosted | None = None,
 ) -> tuple[list[Prediction], int]:
     """Answer every example of `table`.
 
     With `evaluation.calibration` scores are calibrated; `without_content` saves asking for
-    `scores_without_content` again.
+    `scores_without_content` again. `calibration` is the task's own, of `calibration_of`;
+    `boosters` answer in place of a head.
 
     Of several processes each answers a share, unless the weights are split among them: then all
     pass every batch `together`.
@@ -59,7 +63,16 @@ def predict(
     """
     examples = Examples(table)
     found = answer(
-        model, base, task, spec, examples, stop, together=together, without_content=without_content
+        model,
+        base,
+        task,
+        spec,
+        examples,
+        stop,
+        together=together,
+        without_content=without_content,
+        calibration=calibration,
+        boosters=boosters,
     )
     predictions = []
     for i, (example, each) in enumerate(zip(examples, found, strict=True)):
@@ -101,8 +114,15 @@ def answer(
     *,
     together: bool = False,
     without_content: Sequence[float] | None = None,
+    calibration: Calibration | None = None,
+    boosters: Boosted | None = None,
 ) -> list[Answered]:
     """Answer examples, which need no targets, in their order; all else as `predict` says."""
+    if boosters is not None:
+        rows, truncated = inputs_of(base, task, spec, examples, stop)
+        found = boosters.scores(rows)
+        answers = task.answers(examples, spec.task, found, calibration)
+        return [Answered(*each) for each in zip(answers, found, truncated, strict=True)]
     encoded = encode(examples, task, spec, base.tokenizer, training=False)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
     order = order if together else list(parallel.share(order))
@@ -130,14 +150,54 @@ def answer(
             Answered(task.read(texts[i], spec.task), None, e.truncated)
             for i, e in enumerate(encoded)
         ]
-    return [
-        Answered(task.answer(example, spec.task, _best(scores[i])), scores[i], e.truncated)
-        for i, (example, e) in enumerate(zip(examples, encoded, strict=True))
-    ]
+    in_order = [scores[i] for i in range(len(encoded))]
+    answers = task.answers(examples, spec.task, in_order, calibration)
+    cut = [e.truncated for e in encoded]
+    return [Answered(*each) for each in zip(answers, in_order, cut, strict=True)]
 
 
-def _best(scores: Sequence[float]) -> int:
-    return max(range(len(scores)), key=scores.__getitem__)  # the first of equals
+def calibration_of(
+    model: nn.Module,
+    base: LoadedBase,
+    prepared: Prepared,
+    spec: RunSpec,
+    stop: Callable[[], str | None] = lambda: None,
+    *,
+    together: bool = False,
+    boosters: Boosted | None = None,
+) -> Calibration | None:
+    """Return what the task makes of a trained model's scores of rows that it was not trained on.
+
+    Without validation rows it takes the training rows.
+
+    Args:
+        model: trained.
+        base: that it was trained on.
+        prepared: the rows of the run.
+        spec: the settled run.
+        stop: asked before each batch.
+        together: as in `predict`.
+        boosters: as in `predict`.
+    """
+    task = prepared.task
+    train = Examples(prepared.train)
+    rows = Examples(prepared.validation) if prepared.validation.num_rows else train
+
+    def held_out() -> tuple[Sequence[Example], Sequence[Sequence[float]]]:
+        if boosters is not None:
+            return rows, boosters.scores(inputs_of(base, task, spec, rows, stop)[0])
+        encoded = encode(rows, task, spec, base.tokenizer, training=False)
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].prompt))
+        mine = order if together else list(parallel.share(order))
+        model.eval()
+        with parallel.without_gradients(), autocast(spec.optim.precision, base.device):
+            found = _class_scores(model, base, spec, [encoded[i] for i in mine], stop, together)
+        scores = dict(zip(mine, found, strict=True))
+        if not together:
+            scores = _joined(parallel.gathered(scores))
+        return rows, [scores[i] for i in range(len(rows))]
+
+    return task.calibrate(spec.task, spec.method.loss, train, held_out)
 
 
 WITHOUT_CONTENT = ("N/A", "[MASK]", "")  # as Zhao et al., 2021, take them
@@ -187,12 +247,11 @@ def _class_scores(
     stop: Callable[[], str | None],
     together: bool,
 ) -> list[tuple[float, ...]]:
-    """Return log-probabilities of all classes for each example."""
-    import torch
+    """Return log-probabilities of all classes for each example, or what else a head says."""
 
     def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
         logits = forward(model, base, [e.prompt for e in batch], None)
-        return [tuple(row) for row in torch.log_softmax(logits.float(), -1).tolist()]
+        return [tuple(row) for row in semantics.head_scores(logits, spec.method.loss).tolist()]
 
     return list(in_batches(encoded, spec.execution.eval_batch, run, stop, together=together))
 

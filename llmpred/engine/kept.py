@@ -6,24 +6,25 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from llmpred.bases.resolve import ResolvedSpec
 from llmpred.data.fields import Example
+from llmpred.engine import boosted
 from llmpred.errors import Problem, SpecError
 from llmpred.spec.distributions import dotted
 from llmpred.spec.problems import from_pydantic
 from llmpred.spec.run import Frozen, RunSpec
-from llmpred.tasks.base import Task
+from llmpred.tasks.base import Calibration, Task
 
 if TYPE_CHECKING:
     from llmpred.engine.models import LoadedBase
 
 Content = TypeVar("Content", bound=Frozen)
 
-RUN, LABEL_SCORING = "run.json", "label_scoring_meta.json"
+RUN, LABEL_SCORING, CALIBRATION = "run.json", "label_scoring_meta.json", "calibration.json"
 SIZE_LIMIT = 10_000_000  # bytes of either
 
 
@@ -53,6 +54,12 @@ class Kept(Frozen):
     kind: Literal["causal", "encoder"]
     packages: dict[str, str]
     files: dict[str, str]
+
+
+class Calibrated(Frozen):
+    """`calibration.json`: how the task reads the model's scores."""
+
+    calibration: dict[str, Any]
 
 
 class LabelScoring(Frozen):
@@ -90,6 +97,7 @@ def write(
     task: Task,
     example: Example,
     offsets: Sequence[float] | None,
+    calibration: Calibration | None,
 ) -> None:
     """Put beside weights that `adapters.save` wrote what else it takes to use them.
 
@@ -100,6 +108,7 @@ def write(
         task: of the run.
         example: any of its examples, to tell candidates that are the same for all.
         offsets: `scores_without_content`, where the run calibrates.
+        calibration: of the task, where it has one.
     """
     from llmpred.engine.provenance import packages
 
@@ -114,9 +123,11 @@ def write(
         versions=resolved.versions,
         kind=base.located.kind,
         packages=packages(),
-        files={path.name: _hash(path) for path in sorted(folder.glob("*.safetensors"))},
+        files={path.name: _hash(path) for path in _weights(folder)},
     )
     _write(folder / RUN, kept)
+    if calibration is not None:
+        _write(folder / CALIBRATION, Calibrated(calibration=calibration))
     spec = resolved.spec
     if spec.method.head != "label_scoring":
         return
@@ -159,6 +170,16 @@ def read_label_scoring(folder: Path) -> LabelScoring:
     return _read(folder / LABEL_SCORING, LabelScoring)
 
 
+def read_calibration(folder: Path) -> Calibration | None:
+    """Return the calibration of a folder's task; None if it has none.
+
+    Raises:
+        SpecError: when the file does not hold one.
+    """
+    path = folder / CALIBRATION
+    return _read(path, Calibrated).calibration if path.exists() else None
+
+
 def check_files(folder: Path, kept: Kept) -> None:
     """Check that the files of weights are those that were kept.
 
@@ -166,7 +187,7 @@ def check_files(folder: Path, kept: Kept) -> None:
         SpecError: naming every one that is not there or was changed.
     """
     problems = []
-    weights = {path.name for path in folder.glob("*.safetensors")}
+    weights = {path.name for path in _weights(folder)}
     for name in sorted(weights | kept.files.keys()):
         if name not in weights:
             law = f"the folder of trained weights must hold {name}, but does not"
@@ -179,6 +200,10 @@ def check_files(folder: Path, kept: Kept) -> None:
         problems.append(Problem(law, str(folder), "Copy the folder again."))
     if problems:
         raise SpecError(problems)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.safetensors"), *folder.glob(boosted.FILE)])
 
 
 def _hash(path: Path) -> str:

@@ -44,9 +44,11 @@ from llmpred.engine.models import (
     is_out_of_memory,
 )
 from llmpred.errors import Problem, SpecError
-from llmpred.methods.adapters import load_trainable, trainable
+from llmpred.methods.adapters import head_name, load_trainable, trainable
 from llmpred.spec.canonical import digest
 from llmpred.spec.run import RunSpec
+from llmpred.tasks import registry
+from llmpred.tasks.base import LEVELS
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
@@ -160,7 +162,7 @@ def train(
     # As if transformers had split it itself: to be wrapped by nothing.
     trainer.is_distributed_loading_by_transformers = parallel.by_fsdp(spec)
     trainer.remove_callback(PrinterCallback)
-    trainer.prepare(base, spec, validation, steps, report, report_at, gradients)
+    trainer.prepare(base, spec, len(examples), validation, steps, report, report_at, gradients)
     resume = parallel.agreed(_resumed(folder, spec))
     if parallel.first():
         _clear(folder, keep=resume)
@@ -218,8 +220,7 @@ def micro_loss(
     with autocast(spec.optim.precision, base.device):
         if spec.method.head == "classifier":
             logits = forward(model, base, [e.prompt for e in batch], None)
-            labels = torch.tensor([e.label for e in batch], device=logits.device)
-            return semantics.class_loss(logits, labels, count, weights)
+            return _head_loss(logits, spec.method.loss, batch, count, weights)
         if spec.method.loss == "candidates":
             scores = candidate_scores(
                 model,
@@ -237,6 +238,24 @@ def micro_loss(
             device=logits.device,
         )
         return semantics.token_loss(logits, labels, count, weights)
+
+
+def _head_loss(
+    outputs: torch.Tensor,
+    loss: str | None,
+    batch: Sequence[Encoded],
+    count: float,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return a micro-batch's share of the loss of a head of its own."""
+    if loss in ("mse", "pinball"):
+        values = torch.tensor([e.value for e in batch], device=outputs.device)
+        if loss == "mse":
+            return semantics.value_loss(outputs, values, count)
+        return semantics.quantile_loss(outputs, values, LEVELS, count)
+    labels = torch.tensor([e.label for e in batch], device=outputs.device)
+    by_class = semantics.ordinal_loss if loss == "ordinal" else semantics.class_loss
+    return by_class(outputs, labels, count, weights)
 
 
 def _resumed(folder: Path, spec: RunSpec) -> Path | None:
@@ -331,10 +350,9 @@ def _weighted(
 ) -> list[list[Encoded]]:
     """Return examples with the weights of their classes, by how often those are trained on."""
     assert spec.method.class_weights is not None
-    assert spec.task.labels is not None  # settled, and checked by `resolve`
-    weights = semantics.class_weights(
-        [e.label for e in trained], [*spec.task.labels], spec.method.class_weights
-    )
+    names = registry.get(spec.task.name).class_names(spec.task)
+    assert names is not None  # settled, and checked by `resolve`
+    weights = semantics.class_weights([e.label for e in trained], names, spec.method.class_weights)
     return [[replace(e, weight=weights[e.label]) for e in part] for part in parts]
 
 
@@ -394,6 +412,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         self,
         base: LoadedBase,
         spec: RunSpec,
+        examples: int,
         validation: Sequence[Encoded],
         steps: int,
         report: Callable[[int, float], None],
@@ -403,6 +422,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         """Take what the Trainer does not know of; to be called before `train`."""
         self.base = base
         self.spec = spec
+        self.examples = examples
         self.validation = validation
         self.micro_batch = spec.execution.micro_batch
         self.report = report
@@ -429,7 +449,7 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
         self.lr_scheduler = self.lr_scheduler or semantics.scheduler(
-            self.optimizer if optimizer is None else optimizer, self.spec.optim, num_training_steps
+            self.optimizer if optimizer is None else optimizer, self.spec.optim, self.examples
         )
         return self.lr_scheduler
 
@@ -454,11 +474,25 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
                     raise OutOfMemory("memory does not hold one training example") from error
             else:
                 self.gradients()
+                self._hold_back(model)
                 return loss
             # Here the exception no longer holds the tensors of the failed pass.
             self.micro_batch = min(self.micro_batch, len(inputs)) // 2 or 1
             model.zero_grad()
             free_memory()
+
+    def _hold_back(self, model: nn.Module) -> None:
+        """Leave all but the head as it is, where the stage of this step says so.
+
+        Without a gradient the optimizer passes a weight by, and clipping does not count it.
+        """
+        step = self.state.global_step
+        if semantics.trains_head_alone(self.spec.optim, self.examples, step):
+            head = getattr(self.base.model, head_name(self.base.model))
+            own = {id(weight) for weight in head.parameters()}
+            for weight in model.parameters():
+                if id(weight) not in own:
+                    weight.grad = None
 
     def _accumulate(self, model: nn.Module, batch: Sequence[Encoded]) -> torch.Tensor:
         count = sum(_loss_units(e, self.spec) for e in batch)

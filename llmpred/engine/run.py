@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from llmpred.bases.resolve import ResolvedSpec
-from llmpred.engine import kept, parallel, provenance, semantics
+from llmpred.engine import boosted, kept, parallel, provenance, semantics
 from llmpred.engine.encoding import Encoded, encode
-from llmpred.engine.evaluate import predict, scores_without_content
+from llmpred.engine.evaluate import calibration_of, predict, scores_without_content
 from llmpred.engine.models import LoadedBase, LoadedBases
 from llmpred.errors import DataError, Problem
 from llmpred.ledger.record import RunRecord, Status
@@ -23,7 +23,7 @@ from llmpred.methods import adapters
 from llmpred.spec.canonical import canonical_json
 from llmpred.spec.run import RunSpec
 from llmpred.tasks import registry
-from llmpred.tasks.base import Prediction
+from llmpred.tasks.base import Calibration, Prediction, outputs_of
 from llmpred.tasks.prepare import Examples, Prepared, prepare
 
 
@@ -93,10 +93,25 @@ def execute(
     curve: list[dict[str, float]] = []
     predictions: list[Prediction] = []
     adapter = without_content = None
+    boosters: boosted.Boosted | None = None
+    calibration: Calibration | None = None
     try:
         with adapters.attached(base.model, spec.method, spec.seed) as model:
             trainable = sum(weight.numel() for weight in adapters.trainable(model).values())
-            if trained is not None:
+            if spec.method.head == "boosted":
+                with timed(seconds, "train"):
+                    boosters = (
+                        boosted.read(trained)
+                        if trained is not None
+                        else boosted.train(
+                            base,
+                            task,
+                            spec,
+                            Examples(prepared.train),
+                            lambda: parallel.by_first(stop),
+                        )
+                    )
+            elif trained is not None:
                 adapters.load(model, spec.method, trained)
             elif spec.trains:
                 from llmpred.engine import reference
@@ -121,23 +136,37 @@ def execute(
                 curve, seconds["train"] = came_out.curve, came_out.seconds
                 tokens = _count_tokens(train, spec, len(curve))
             if all(map(semantics.finite, curve)):
+
+                def asked_to_stop() -> str | None:
+                    # Processes with other shares have other batches: none would wait for all.
+                    together = splits or parallel.size() == 1
+                    return parallel.by_first(stop) if together else None
+
                 off = spec.evaluation.adapter_off
                 scored = adapters.switched_off(model) if off else nullcontext()
                 with timed(seconds, "evaluate"), scored:
                     if spec.evaluation.calibration is not None and rows:
                         without_content = scores_without_content(model, base, task, spec, rows[0])
+                    calibration = calibration_of(
+                        model,
+                        base,
+                        prepared,
+                        spec,
+                        asked_to_stop,
+                        together=splits,
+                        boosters=boosters,
+                    )
                     predictions, truncated = predict(
                         model,
                         base,
                         task,
                         spec,
                         prepared.evaluation,
-                        # Processes with other shares have other batches: none would wait for all.
-                        (lambda: parallel.by_first(stop))
-                        if splits or parallel.size() == 1
-                        else lambda: None,
+                        asked_to_stop,
                         together=splits,
                         without_content=without_content,
+                        calibration=calibration,
+                        boosters=boosters,
                     )
                 counts["evaluation_truncated"] = truncated
             status: Status = "diverged" if semantics.diverged(curve) else "ok"
@@ -145,8 +174,13 @@ def execute(
                 adapter = folder / "adapter"
                 with parallel.whole(model, spec):
                     if parallel.first():
-                        adapters.save(model, spec.method, adapter)
-                        kept.write(adapter, resolved, base, task, rows[0], without_content)
+                        if boosters is not None:
+                            boosters.save(adapter)
+                        else:
+                            adapters.save(model, spec.method, adapter)
+                        kept.write(
+                            adapter, resolved, base, task, rows[0], without_content, calibration
+                        )
                 parallel.barrier()
             memory = max(parallel.gathered(peak_memory(base.device.type) or 0)) or None
     finally:
@@ -196,8 +230,7 @@ def load(
         law = f"the rows for {what} are not those that the run was planned with"
         fix = "Collect again: other rows make another run."
         raise DataError(Problem(law, spec.dataset.source, fix))
-    classes = prepared.task.classes(spec.task) if spec.method.head == "classifier" else None
-    return prepared, bases.get(resolved, len(classes) if classes else None, split=split)
+    return prepared, bases.get(resolved, outputs_of(prepared.task, spec), split=split)
 
 
 def predictions_table(predictions: list[Prediction]) -> pa.Table:

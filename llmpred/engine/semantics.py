@@ -47,10 +47,34 @@ def seed_step(seed: int, step: int, process: int = 0) -> None:
 
 def total_steps(optim: OptimSpec, examples: int) -> int:
     """Return the number of optimizer steps: `max_steps`, or epochs of ceil(examples / batch)."""
+    if optim.stages is not None:
+        return sum(steps for _, steps in stages(optim, examples))
     if optim.max_steps is not None:
         return optim.max_steps
     assert optim.epochs is not None  # the spec holds exactly one of the two
     return max(1, math.ceil(optim.epochs * math.ceil(examples / optim.batch_size)))
+
+
+def stages(optim: OptimSpec, examples: int) -> list[tuple[OptimSpec, int]]:
+    """Return the trainings that follow one another: what each is like, and its steps."""
+    if optim.stages is None:
+        return [(optim, total_steps(optim, examples))]
+    parts = [
+        optim.model_copy(
+            update={"lr": s.lr, "epochs": s.epochs, "max_steps": s.max_steps, "stages": None}
+        )
+        for s in optim.stages
+    ]
+    return [(part, total_steps(part, examples)) for part in parts]
+
+
+def trains_head_alone(optim: OptimSpec, examples: int, step: int) -> bool:
+    """Whether step `step` (from 0) is of a stage that leaves all but the head as it is."""
+    for stage, (_, steps) in zip(optim.stages or (), stages(optim, examples), strict=False):
+        if step < steps:
+            return stage.trains == "head"
+        step -= steps
+    return False
 
 
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -121,12 +145,22 @@ def optimizer(model: nn.Module, optim: OptimSpec) -> torch.optim.Optimizer:
 
 
 def scheduler(
-    optimizer: torch.optim.Optimizer, optim: OptimSpec, steps: int
+    optimizer: torch.optim.Optimizer, optim: OptimSpec, examples: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return the learning-rate schedule of `lr_factor` as torch's scheduler."""
+    """Return the learning-rate schedule of `lr_factor`, stage by stage, as torch's scheduler."""
     import torch
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(optim, steps, step))
+    parts = stages(optim, examples)
+
+    def factor(step: int) -> float:
+        for part, steps in parts[:-1]:
+            if step < steps:
+                return lr_factor(part, steps, step) * part.lr / optim.lr
+            step -= steps
+        part, steps = parts[-1]
+        return lr_factor(part, steps, step) * part.lr / optim.lr
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def class_weights(
@@ -210,6 +244,77 @@ def class_loss(
     if weights is None:
         return F.cross_entropy(logits.float(), labels, reduction="sum") / count
     return (F.cross_entropy(logits.float(), labels, reduction="none") * weights).sum() / count
+
+
+def value_loss(outputs: torch.Tensor, values: torch.Tensor, count: float) -> torch.Tensor:
+    """Return a micro-batch's share of the mean squared error over the global batch.
+
+    Args:
+        outputs: [rows, 1].
+        values: [rows].
+        count: examples in the whole global batch.
+    """
+    import torch.nn.functional as F  # noqa: N812
+
+    return F.mse_loss(outputs.float().squeeze(-1), values, reduction="sum") / count
+
+
+def quantile_loss(
+    outputs: torch.Tensor, values: torch.Tensor, levels: Sequence[float], count: float
+) -> torch.Tensor:
+    """Return a micro-batch's share of the pinball loss, mean over levels (Koenker & Bassett, 1978).
+
+    Args:
+        outputs: [rows, levels].
+        values: [rows].
+        levels: of the quantiles, in (0, 1).
+        count: examples in the whole global batch.
+    """
+    import torch
+
+    over = values[:, None] - outputs.float()
+    level = torch.tensor(levels, device=over.device)
+    return torch.maximum(level * over, (level - 1) * over).mean(1).sum() / count
+
+
+def ordinal_loss(
+    outputs: torch.Tensor, labels: torch.Tensor, count: float, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return a micro-batch's share of the mean loss of the cumulative link model (McCullagh, 1980).
+
+    Args:
+        outputs: [rows, classes - 1]: logits of P(label > k).
+        labels: [rows], class indices.
+        count: examples in the whole global batch, each times its weight.
+        weights: [rows]; None weighs all the same.
+    """
+    each = -ordinal_scores(outputs).gather(-1, labels[:, None]).squeeze(-1)
+    return (each if weights is None else each * weights).sum() / count
+
+
+def ordinal_scores(outputs: torch.Tensor) -> torch.Tensor:
+    """Return log-probabilities [rows, classes] from logits [rows, classes - 1] of P(label > k)."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
+    above = outputs.float()
+    # log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), exact where s saturates.
+    first, last = F.logsigmoid(-above[:, :1]), F.logsigmoid(above[:, -1:])
+    gap = (above[:, 1:] - above[:, :-1]).clamp(max=-1e-6)
+    between = F.logsigmoid(above[:, :-1]) + F.logsigmoid(-above[:, 1:]) + torch.log(-gap.expm1())
+    return torch.cat([first, between, last], 1)
+
+
+def head_scores(outputs: torch.Tensor, loss: str | None) -> torch.Tensor:
+    """Return what a head's outputs say, by what it was trained on.
+
+    Log-probabilities of the classes; a value or quantiles as they are.
+    """
+    import torch
+
+    if loss in ("mse", "pinball"):
+        return outputs.float()
+    return ordinal_scores(outputs) if loss == "ordinal" else torch.log_softmax(outputs.float(), -1)
 
 
 def finite(step: Mapping[str, float]) -> bool:

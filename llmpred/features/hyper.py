@@ -18,8 +18,8 @@ from llmpred.spec.run import MethodSpec, RunSpec
 
 # Codes of what is not a number; a tree may split between any two.
 SCHEDULES = ("constant", "linear", "cosine")
-HEADS = ("causal_lm", "label_scoring", "classifier")
-LOSSES = (None, "candidates")
+HEADS = ("causal_lm", "label_scoring", "classifier", "boosted")
+LOSSES = (None, "candidates", "mse", "ordinal", "pinball")
 ADAPTERS = ("none", "lora", "full")
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit")
 BITS = {"none": 16.0, "int8": 8.0, "nf4": 4.0}
@@ -45,7 +45,7 @@ class RunFacts:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps; 0 if nothing is trained."""
+        """Optimizer steps (trees, of a boosted head); 0 if nothing is trained."""
         return semantics.total_steps(self.spec.optim, self.examples) if self.spec.trains else 0
 
     @property
@@ -147,7 +147,7 @@ _LORA = "Hu et al., 2021"
 _ADAMW = "Loshchilov & Hutter, 2019"
 
 FEATURES: tuple[Feature, ...] = (
-    _feature("lr", "1", _ADAMW, _of_training(lambda r: r.spec.optim.lr), log=True),
+    _feature("lr", "1", _ADAMW, _of_training(lambda r: r.spec.optim.top_lr), log=True),
     _feature("weight_decay", "1", _ADAMW, _of_training(lambda r: r.spec.optim.weight_decay)),
     _feature(
         "lr_schedule",
@@ -215,6 +215,11 @@ FEATURES: tuple[Feature, ...] = (
         lambda r: BITS[r.spec.base.quantization],
     ),
     _feature("head", "code", ", ".join(HEADS), _coded(HEADS, lambda s: s.method.head)),
-    _feature("loss", "code", "completion, candidates", _coded(LOSSES, lambda s: s.method.loss)),
+    _feature(
+        "loss",
+        "code",
+        "completion, candidates, mse, ordinal, pinball",
+        _coded(LOSSES, lambda s: s.method.loss),
+    ),
     _feature("class_weights", "code", "none, balanced, given", _class_weights),
 )

@@ -22,6 +22,7 @@ from llmpred.features.base import Feature, Values, compute
 from llmpred.spec.canonical import digest
 from llmpred.spec.run import BaseSpec, RunSpec
 from llmpred.tasks import registry
+from llmpred.tasks.base import outputs_of
 from llmpred.tasks.prepare import Examples, Prepared, prepare
 
 if TYPE_CHECKING:
@@ -193,9 +194,7 @@ def _take_tokens(run: ResolvedSpec, tools: Tools) -> Values:
 def _take_embeddings(run: ResolvedSpec, tools: Tools) -> Values:
     prepared = _prepared(run, tools)
     if tools.embedder is None:
-        classes = prepared.task.classes(run.spec.task)
-        head = run.spec.method.head == "classifier"
-        base = tools.bases.get(run, len(classes) if head and classes else None)
+        base = tools.bases.get(run, outputs_of(prepared.task, run.spec))
         found = embedding.embed(prepared, base)
     else:
         found = embedding.embed(prepared, embedding.load_embedder(tools.embedder))
@@ -210,8 +209,7 @@ def _take_likelihoods(run: ResolvedSpec, tools: Tools) -> Values:
         method = spec.method.model_copy(update={"head": registry.get(spec.task.name).heads[0]})
         spec = spec.model_copy(update={"method": method})
         run = dataclasses.replace(run, spec=spec)
-    classes = prepared.task.classes(spec.task) if spec.method.head == "classifier" else None
-    base = tools.bases.get(run, len(classes) if classes else None)
+    base = tools.bases.get(run, outputs_of(prepared.task, spec))
     found = likelihood.measure_likelihood(prepared, spec, base)
     return compute(likelihood.FEATURES, found, likelihood.facts(found))
 
@@ -257,8 +255,7 @@ def vector(
         located = locate(spec.base)
     except BaseError:
         located = None
-    classes = registry.get(spec.task.name).classes(spec.task)
-    heads = len(classes) if spec.method.head == "classifier" and classes else None
+    heads = outputs_of(registry.get(spec.task.name), spec)
     tokens = found.get("tokens")
     facts = hyper.RunFacts(
         spec=spec,

@@ -15,18 +15,20 @@ from llmpred.bases.locate import Located, locate
 from llmpred.data.columns import CHECKS, sound
 from llmpred.data.fields import Example, Field
 from llmpred.data.rows import show
-from llmpred.engine import imported, kept
+from llmpred.engine import boosted, imported, kept
 from llmpred.errors import BaseError, DataError, Problem, SpecError, StorageError
 from llmpred.methods import adapters
 from llmpred.spec.run import BaseSpec, RunSpec
 from llmpred.tasks import registry
-from llmpred.tasks.base import Prediction, Task
+from llmpred.tasks.base import Calibration, Prediction, Task, outputs_of
 from llmpred.tasks.prompts import prompt_problems
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import nn
 
+    from llmpred.engine.boosted import Boosted
+    from llmpred.engine.evaluate import Answered
     from llmpred.engine.models import LoadedBase
     from llmpred.ledger import Ledger
 
@@ -51,6 +53,7 @@ class Answer:
             words, divided by their length or calibrated as the run says; for a classifier its
             log-probability.
         truncated: whether the input was too long, and lost tokens as the run says.
+        counts: of task complexity: `mean` and `quantiles` at 10, 25, 50, 75 and 90 %.
     """
 
     label: str
@@ -58,6 +61,7 @@ class Answer:
     scores: dict[str, float]
     log_scores: dict[str, float]
     truncated: bool
+    counts: dict[str, Any] | None = None
 
 
 class Predictor:
@@ -79,6 +83,8 @@ class Predictor:
         *,
         key: str | None,
         notes: tuple[str, ...] = (),
+        calibration: Calibration | None = None,
+        boosters: Boosted | None = None,
     ) -> None:
         """Wrap a model that is loaded already; see `Predictor.load`.
 
@@ -88,6 +94,8 @@ class Predictor:
             spec: the settled run.
             key: of the run.
             notes: for people.
+            calibration: of the task, where the run has one.
+            boosters: what answers in place of a head, where the run trained them.
         """
         from llmpred.engine.evaluate import scores_without_content
 
@@ -95,6 +103,7 @@ class Predictor:
         self.task: Task = registry.get(spec.task.name)
         self.fields: tuple[Field, ...] = tuple(f for f in self.task.fields if f.role == "input")
         self._model, self._base = model, base
+        self._how: dict[str, Any] = {"calibration": calibration, "boosters": boosters}
         self._without_content: tuple[float, ...] | None = None
         if spec.evaluation.calibration is not None:
             nothing: Example = {field.name: [] for field in self.fields if field.kind == "texts"}
@@ -139,16 +148,28 @@ class Predictor:
             }
             execution = found.spec.execution.model_copy(update=changes)
             spec = found.spec.model_copy(update={"execution": execution})
-            classes = task.classes(spec.task) if spec.method.head == "classifier" else None
-            loaded = load_base(located, spec, len(classes) if classes else None)
+            loaded = load_base(located, spec, outputs_of(task, spec))
             # What is trained still requires gradients, as in evaluation: other kernels would run,
             # and sum in another order, if it did not.
             model = adapters.attach(loaded.model, spec.method, spec.seed)
+            boosters = calibration = None
             if found.folder is not None:
-                adapters.load(model, spec.method, found.folder)
+                calibration = kept.read_calibration(found.folder)
+                if spec.method.head == "boosted":
+                    boosters = boosted.read(found.folder)
+                else:
+                    adapters.load(model, spec.method, found.folder)
             if spec.evaluation.adapter_off:
                 adapters.switch(model, on=False)
-        return cls(model, loaded, spec, key=found.key, notes=_notes(found, task))
+        return cls(
+            model,
+            loaded,
+            spec,
+            key=found.key,
+            notes=_notes(found, task),
+            calibration=calibration,
+            boosters=boosters,
+        )
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -234,10 +255,13 @@ class Predictor:
             self.spec,
             examples,
             without_content=self._without_content,
+            **self._how,
         )
         return [
             Answer(str(each.answer), None, {}, {}, each.truncated)
             if each.scores is None
+            else _counted(self.task.class_names(self.spec.task), each)
+            if self._how["calibration"] is not None
             else _chosen(self._names(example), each.scores, each.truncated)
             for example, each in zip(examples, found, strict=True)
         ]
@@ -260,6 +284,7 @@ class Predictor:
             self.spec,
             table,
             without_content=self._without_content,
+            **self._how,
         )
 
     def _names(self, example: Example) -> Sequence[str]:
@@ -287,6 +312,14 @@ def _chosen(names: Sequence[str], scores: Sequence[float], truncated: bool) -> A
         dict(zip(names, scores, strict=True)),
         truncated,
     )
+
+
+def _counted(names: Sequence[str] | None, each: Answered) -> Answer:
+    """Return an answer in counts, with the shares of its labels where it has them."""
+    assert each.scores is not None
+    if names is None:
+        return Answer("", None, {}, {}, each.truncated, each.answer)
+    return replace(_chosen(names, each.scores, each.truncated), counts=each.answer)
 
 
 def _checked_value(field: Field, value: Any) -> Any:
@@ -397,7 +430,7 @@ def _of_adapter(folder: Path) -> _Found:
     except (OSError, ValueError, KeyError, TypeError) as error:
         law = f"{imported.CONFIG} must describe a LoRA adapter by the names of its layers: {error}"
         raise SpecError(Problem(law, str(folder), "Save it again with PEFT.")) from error
-    asked = {name: getattr(how, name) for name in TaskSpec.model_fields if name != "name"}
+    asked = {name: getattr(how, name) for name in TaskSpec.model_fields if hasattr(how, name)}
     # Of training and evaluation nothing is known, and nothing is asked.
     spec = RunSpec(
         task=TaskSpec(name=how.task, **asked),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LAYER = re.compile(r"^.*?\.\d+\.")  # everything up to and with the first layer index
+LAYER_INDEX = re.compile(r"^.*?\.(\d+)\.")
 ATTENTION = re.compile(r"(^|[._])(self_)?(attn|attention)")
 FILES = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
 HEAD_FILE = "head.safetensors"
@@ -35,20 +35,34 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
     """
     import torch
 
+    from llmpred.methods import heads
+
     torch.manual_seed(seed)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if method.head == "classifier":
-        setattr(model, head_name(model), _drawn_head(getattr(model, head_name(model))))
+        setattr(model, head_name(model), heads.drawn(getattr(model, head_name(model)), method))
     if method.adapter.kind == "lora":
         tuned: nn.Module = _with_lora(model, method)
         return tuned
-    for parameter in model.parameters():
-        if method.adapter.kind == "full":
-            parameter.requires_grad_(parameter.is_floating_point())
+    if method.adapter.kind == "full":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.is_floating_point() and _within(name, model, method))
     if method.head == "classifier":
         getattr(model, head_name(model)).requires_grad_(True)
     return model
+
+
+def _within(name: str, model: nn.Module, method: MethodSpec) -> bool:
+    """Whether a weight is in the layers that a method trains in full; `last_layers` leaves out
+    embeddings, the layers before them, and what stands after the last one.
+    """
+    last = method.adapter.last_layers
+    if last is None:
+        return True
+    found = LAYER_INDEX.match(name)
+    layers: Any = model.config
+    return found is not None and int(found[1]) >= layers.num_hidden_layers - last
 
 
 @contextmanager
@@ -274,20 +288,3 @@ def _is_linear(module: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, nn.Linear | Conv1D)  # quantised layers are subclasses of nn.Linear
-
-
-def _drawn_head(head: nn.Module) -> nn.Module:
-    """Return a head of that form, drawn anew: N(0, 0.02), biases 0 (BERT's initialisation).
-
-    In float32 whatever the base is in, as all that is trained.
-    """
-    import torch
-    from torch import nn
-
-    drawn = copy.deepcopy(head).to(torch.float32)
-    for module in drawn.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return drawn

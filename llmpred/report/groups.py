@@ -19,6 +19,14 @@ from llmpred.spec.run import RunSpec
 _SCHEME = {"task", "method", "optim", "evaluation", "dataset"}
 
 
+LOSSES = {
+    "candidates": "trained to tell the label words apart",
+    "mse": "trained by squared errors",
+    "pinball": "trained to give quantiles (pinball loss)",
+    "ordinal": "trained as a cumulative link model of ordered labels",
+}
+
+
 def groups_of(
     runs: Iterable[ResolvedSpec], ledger: Ledger, reference: str | None = None
 ) -> list[Group]:
@@ -129,6 +137,8 @@ def short_name(spec: RunSpec) -> str:
     adapter, head = spec.method.adapter.kind, spec.method.head
     if not spec.trains:
         return "zero-shot"
+    if head == "boosted":
+        return "LightGBM"
     if adapter == "none":
         return "frozen base, trained head"
     kind = "LoRA" if adapter == "lora" else "full fine-tune"
@@ -144,7 +154,10 @@ def describe(spec: RunSpec) -> str:
         "label_scoring": "Answers by the most probable label word",
         "causal_lm": "Answers by generating text",
         "classifier": "Answers by a linear head on the pooled states",
+        "boosted": "Answers by LightGBM on the base's mean states and features of the text",
     }
+    if method.head_form == "mlp":
+        heads["classifier"] = "Answers by a head of two layers on the pooled states"
     adapter = method.adapter
     targets = adapter.target_modules
     layers = targets if isinstance(targets, str) else ", ".join(targets)
@@ -153,19 +166,24 @@ def describe(spec: RunSpec) -> str:
         "full": "all weights",
         "none": "the head alone, on a frozen base",
     }
+    if adapter.last_layers:
+        trained["full"] = f"the last {adapter.last_layers} layers and the head"
     said = [heads[method.head]]
-    if method.loss == "candidates":
-        said.append("trained to tell the label words apart")
+    if method.loss is not None:
+        said.append(LOSSES[method.loss])
+    if spec.task.target is not None:
+        said.append(f"taught {spec.task.target.described}")
     if spec.evaluation.calibration:
         said.append(f"{spec.evaluation.calibration} calibration")
     if not spec.trains:
         return f"{'; '.join(said)}. Nothing is trained."
-    steps = f"{optim.max_steps} steps" if optim.max_steps else f"{optim.epochs:g} epochs"
+    if method.head == "boosted":
+        return f"{'; '.join(said)}. {optim.max_steps} trees a booster, shrinkage {optim.lr:g}."
     weights = ", labels weighted" if method.class_weights else ""
     off = " Scored with the adapter switched off." if spec.evaluation.adapter_off else ""
     return (
-        f"{'; '.join(said)}. Trains {trained[adapter.kind]}: {steps} of {optim.batch_size} "
-        f"examples, learning rate {optim.lr:g}{weights}.{off}"
+        f"{'; '.join(said)}. Trains {trained[adapter.kind]}: {optim.how_long} of "
+        f"{optim.batch_size} examples, learning rate {optim.top_lr:g}{weights}.{off}"
     )
 
 

@@ -42,6 +42,7 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`{run.method.head}`",
             "Remove it, or take head `label_scoring`.",
         )
+    yield from _target(run)
     if run.method.length_normalization and run.method.head not in scoring:
         yield (
             ("method", "length_normalization"),
@@ -49,6 +50,20 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`{run.method.head}`",
             "Remove it, or take head `label_scoring`.",
         )
+    if run.method.head_form is not None and run.method.head != "classifier":
+        yield (
+            ("method", "head_form"),
+            f"`head_form` belongs to head `classifier`, but the head is `{run.method.head}`",
+            "Remove it, or take head `classifier`.",
+        )
+    if adapter.last_layers is not None and adapter.kind != "full":
+        yield (
+            ("method", "adapter", "last_layers"),
+            f"`last_layers` belongs to adapter.kind `full`, but the kind is `{adapter.kind}`",
+            "Remove it, or take adapter.kind `full`.",
+        )
+    if run.method.head == "boosted":
+        yield from _boosted(run)
     if run.method.class_weights is not None and run.method.head not in ("classifier", *scoring):
         yield (
             ("method", "class_weights"),
@@ -111,12 +126,62 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
         )
 
 
+def _target(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
+    """Yield losses that do not go with what is taught."""
+    target, loss = run.task.target, run.method.loss
+    if loss not in ("mse", "pinball", "ordinal"):
+        return
+    regresses = target is not None and target.is_regression
+    if regresses == (loss == "ordinal"):
+        kind = target.kind if target is not None else "none"
+        what = "classes" if loss == "ordinal" else "a number"
+        fit = "quantile" if loss == "ordinal" else "log1p"
+        yield (
+            ("method", "loss"),
+            f"`loss: {loss}` teaches {what}, but task.target.kind is `{kind}`",
+            f"Remove it, or take a target such as kind `{fit}` (task complexity).",
+        )
+
+
+def _boosted(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
+    """Yield what does not go with LightGBM on a frozen base."""
+    if run.method.adapter.kind != "none":
+        yield (
+            ("method", "adapter", "kind"),
+            f"head `boosted` trains nothing of the base, but adapter.kind is "
+            f"`{run.method.adapter.kind}`",
+            "Set it to `none`.",
+        )
+    if run.optim.max_steps is None:
+        yield (
+            ("optim", "max_steps"),
+            "head `boosted` needs `optim.max_steps`, its number of trees",
+            "Set it, to 200 for instance.",
+        )
+    for path, value in {
+        ("method", "class_weights"): run.method.class_weights,
+        ("execution", "distributed"): run.execution.distributed,
+    }.items():
+        if value is not None:
+            yield path, f"`{path[1]}` does not go with head `boosted`", "Remove it."
+    if run.method.loss == "ordinal":
+        yield ("method", "loss"), "head `boosted` has no ordinal loss", "Remove it."
+    if run.evaluation.select == "best_on_validation":
+        yield ("evaluation", "select"), "head `boosted` keeps its last tree", "Select `last`."
+
+
 def _together(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
     """Yield what the strategy of several processes cannot do."""
     distributed = run.execution.distributed
     if distributed is None:
         return
     strategy, offload = distributed.strategy, distributed.offload
+    if run.optim.stages is not None and strategy != "ddp":
+        yield (
+            ("optim", "stages"),
+            f"`stages` hold weights back, which strategy `{strategy}` cannot",
+            "Take strategy `ddp`, or one stage.",
+        )
     can = OFFLOADS[strategy]
     if offload not in can:
         valid = " or ".join(f"`{name}`" for name in can)

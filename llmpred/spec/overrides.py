@@ -7,11 +7,11 @@
     seed  seeds  samples  sampler  mode  zero_shot  name
 
 A single run has one dataset, base and method, so there is nothing to number.
-Values are YAML, and may be distributions. `null` unsets what may be unset. Where exactly one of two
-keys holds, setting one drops the other: `optim.max_steps` and `optim.epochs`; `evaluation.data` and
-`evaluation.holdout`. `sampler=grid` drops `samples`. A source that is a single file, or synthetic,
-drops the `split`, `subset` and `revision` of the hub dataset it stands in for; a file also drops
-the `options` of a synthetic source.
+Values are YAML, and may be distributions. `null` unsets what may be unset. Where exactly one of
+several keys holds, setting one drops the others: `optim.max_steps`, `optim.epochs` and
+`optim.stages`; `evaluation.data` and `evaluation.holdout`. `sampler=grid` drops `samples`. A
+source that is a single file, or synthetic, drops the `split`, `subset` and `revision` of the hub
+dataset it stands in for; a file also drops the `options` of a synthetic source.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from llmpred.spec.yaml import parse_yaml
 
 LISTS = {"dataset": "datasets", "base": "bases", "method": "methods"}
 _SIBLINGS: dict[Path, tuple[str, ...]] = {
-    ("optim", "max_steps"): ("epochs",),
-    ("optim", "epochs"): ("max_steps",),
+    ("optim", "max_steps"): ("epochs", "stages"),
+    ("optim", "epochs"): ("max_steps", "stages"),
+    ("optim", "stages"): ("epochs", "max_steps"),
     ("evaluation", "data"): ("holdout",),
     ("evaluation", "holdout"): ("data",),
 }

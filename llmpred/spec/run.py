@@ -7,6 +7,7 @@ A field added later must default to `None`, which canonical JSON leaves out, so 
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,6 +27,86 @@ class Frozen(BaseModel):
 # --- task ------------------------------------------------------------------------------------
 
 
+class ClusterSpec(Frozen):
+    """K-means clusters of prompts and counts, as they are settled from training rows.
+
+    Attributes:
+        center, scale: mean and standard deviation of each variable: the counts, then
+            `PROMPT_FEATURES`.
+        centroids: of the clusters, in standard deviations, by ascending counts.
+        limit: counts above it took no part; None kept all.
+    """
+
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    centroids: tuple[tuple[float, ...], ...]
+    limit: float | None = None
+
+
+class TargetSpec(Frozen):
+    """What a model is taught of how long another one thinks (task `complexity`).
+
+    Attributes:
+        counts: what is counted in a `response`: `units` of reasoning, `wait`s, `tokens` or
+            `sentences`; rows that bring `counts` are taken at their word.
+        kind: `counts` and `log1p` are regressions; `bin_index` is one on the number of the bin;
+            `equal_width`, `quantile` and `edges` are classes of counts, `clusters` classes of
+            prompts and counts.
+        bins: how many, for `equal_width` and `quantile`; None is 10. Bins that fall together are
+            one.
+        edges: of the bins, ascending; closed on the right, the first one on both sides, and the
+            outer bins take what lies beyond them. For `edges` and `bin_index`; else settled from
+            the training rows.
+        k: how many clusters; `auto` chooses; None is 10, or 8 without outliers.
+        outliers: `remove` leaves the longest thoughts out of the clusters and of training.
+        tags: put tags such as [WHY] or [LONG] in front of each prompt.
+        censored: what becomes of thoughts that were cut off, whose counts are too low.
+        clusters, scale: settled from the training rows: the clusters; mean and standard deviation
+            of what a regression is taught.
+    """
+
+    counts: Literal["units", "wait", "tokens", "sentences"] = "units"
+    kind: Literal[
+        "counts", "log1p", "bin_index", "equal_width", "quantile", "edges", "clusters"
+    ] = "quantile"
+    bins: Annotated[int, Field(ge=2, le=200)] | None = None
+    edges: tuple[float, ...] | None = None
+    k: Literal["auto"] | Annotated[int, Field(ge=2, le=200)] | None = None
+    outliers: Literal["keep", "remove"] | None = None
+    tags: bool | None = None
+    censored: Literal["drop", "keep"] = "drop"
+    clusters: ClusterSpec | None = None
+    scale: tuple[float, float] | None = None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a number is taught rather than a class."""
+        return self.kind in ("counts", "log1p", "bin_index")
+
+    @property
+    def described(self) -> str:
+        """What is taught, for people."""
+        names = {
+            "counts": "the number",
+            "log1p": "log(1 + number)",
+            "bin_index": "the number of the bin",
+            "equal_width": f"{self.bins or 10} bins of equal width",
+            "quantile": f"{self.bins or 10} bins of equal size",
+            "edges": "bins of given edges",
+            "clusters": "clusters of prompts and counts",
+        }
+        return f"{names[self.kind]} of {self.counts}{', tags in front' if self.tags else ''}"
+
+    @model_validator(mode="after")
+    def _edges(self) -> TargetSpec:
+        if self.kind in ("edges", "bin_index") and self.edges is None:
+            raise ValueError(f"target.kind `{self.kind}` needs `edges`")
+        edges = self.edges or (0.0, 1.0)
+        if len(edges) < 2 or any(a >= b for a, b in itertools.pairwise(edges)):
+            raise ValueError("`edges` must be two or more ascending numbers")
+        return self
+
+
 class TaskSpec(Frozen):
     """What is asked of the model.
 
@@ -38,6 +119,7 @@ class TaskSpec(Frozen):
         chat_template: `auto` wraps the prompt in the tokenizer's chat template where it has one.
         max_length: tokens a training or evaluation sequence may have, prompt and target together.
         truncation: which end of the long input field loses tokens, or `error` to refuse.
+        target: what is taught of how long a model thinks (task complexity).
     """
 
     name: str
@@ -47,6 +129,7 @@ class TaskSpec(Frozen):
     chat_template: Literal["auto", "off"] = "off"
     max_length: Annotated[int, Field(ge=8)] = 512
     truncation: Literal["end", "start", "error"] = "end"
+    target: TargetSpec | None = None
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -205,6 +288,7 @@ class AdapterSpec(Frozen):
         dropout: on the adapter's input, while training.
         target_modules: names of the linear layers; `attention` and `all_linear` fit any base.
         use_rslora: scale by alpha / sqrt(r) instead (Kalajdzievski, 2023).
+        last_layers: with `full`, train only so many of the last layers, and the head.
     """
 
     kind: Literal["lora", "full", "none"] = "lora"
@@ -213,6 +297,7 @@ class AdapterSpec(Frozen):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     target_modules: Literal["attention", "all_linear"] | tuple[str, ...] = "attention"
     use_rslora: bool | None = None
+    last_layers: Positive | None = None
 
 
 class MethodSpec(Frozen):
@@ -220,33 +305,67 @@ class MethodSpec(Frozen):
 
     Attributes:
         head: `causal_lm` generates text, `label_scoring` compares the log-probability of the
-            candidate answers, `classifier` is a linear layer on the pooled states; `auto` is the
-            task's first, or `classifier` on an encoder.
+            candidate answers, `classifier` is a layer on the pooled states; `boosted` is LightGBM
+            on the base's mean states and features of the prompt; `auto` is the task's first, or
+            `classifier` on an encoder.
         adapter: what is trained inside the base.
         loss: None is the usual one, cross-entropy of the target's tokens or of the class;
             `candidates` is cross-entropy among the candidates' scores, so that training sharpens
-            the very comparison that label scoring makes (label scoring only).
+            the very comparison that label scoring makes (label scoring only). Of task complexity:
+            `mse` is the usual one of regressions, `pinball` teaches their quantiles (Koenker &
+            Bassett, 1978), `ordinal` is the cumulative link model of classes (McCullagh, 1980).
         length_normalization: divide a candidate's log-probability by its length in tokens
             (label scoring only).
+        head_form: of a classifier: None is linear; `mlp` is Linear(512), GELU, Dropout(0.2) and a
+            linear layer.
         class_weights: how much an example's loss counts, by its label: `balanced` is examples /
             (labels * examples of the label), as scikit-learn has it; or a weight a label. For
             classifiers and label scoring.
         name: for people and for comparisons; not part of any key.
     """
 
-    head: Literal["auto", "causal_lm", "label_scoring", "classifier"] = "auto"
+    head: Literal["auto", "causal_lm", "label_scoring", "classifier", "boosted"] = "auto"
     adapter: AdapterSpec = Field(default_factory=AdapterSpec)
-    loss: Literal["candidates"] | None = None
+    loss: Literal["candidates", "mse", "ordinal", "pinball"] | None = None
+    head_form: Literal["mlp"] | None = None
     length_normalization: bool | None = None
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None
     name: str | None = None
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a head of its own is trained, in place of the language-model head."""
+        return self.head in ("classifier", "boosted")
 
 
 # --- optimisation ----------------------------------------------------------------------------
 
 
+class Stage(Frozen):
+    """One of several trainings in a row, each with a schedule of its own.
+
+    Attributes:
+        trains: `head` leaves all else as it is; `all` is what the method trains.
+        lr: peak learning rate.
+        epochs, max_steps: how long; exactly one.
+    """
+
+    trains: Literal["head", "all"] = "all"
+    lr: Annotated[float, Field(gt=0.0, le=10.0)]
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
+    max_steps: Positive | None = None
+
+    @model_validator(mode="after")
+    def _length(self) -> Stage:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("a stage takes exactly one of `epochs` and `max_steps`")
+        return self
+
+
 class OptimSpec(Frozen):
     """How it is trained.
+
+    With `head: boosted` lr is the shrinkage of a tree and `max_steps` the number of trees.
 
     Attributes:
         name: optimizer; the 8-bit ones need a CUDA device.
@@ -255,8 +374,9 @@ class OptimSpec(Frozen):
         betas: of Adam.
         schedule: of the learning rate after warm-up.
         warmup: share of the steps if below 1, number of steps otherwise.
-        epochs: passes over the training data; exactly one of `epochs` and `max_steps`.
+        epochs: passes over the training data; exactly one of `epochs`, `max_steps` and `stages`.
         max_steps: optimizer steps.
+        stages: several trainings in a row; the lr of each replaces this one's.
         batch_size: examples an optimizer step, over all micro-batches and workers.
         grad_clip: largest global gradient norm; None does not clip.
         precision: of the computation; `auto` is bf16 for quantised bases and those above a billion
@@ -271,15 +391,29 @@ class OptimSpec(Frozen):
     warmup: Annotated[float, Field(ge=0.0)] = 0.0
     epochs: Annotated[float, Field(gt=0.0)] | None = None
     max_steps: Positive | None = None
+    stages: tuple[Stage, ...] | None = Field(default=None, min_length=1)
     batch_size: Positive = 16
     grad_clip: Annotated[float, Field(gt=0.0)] | None = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     @model_validator(mode="after")
     def _length(self) -> OptimSpec:
-        if (self.epochs is None) == (self.max_steps is None):
-            raise ValueError("optim takes exactly one of `epochs` and `max_steps`")
+        if [self.epochs, self.max_steps, self.stages].count(None) != 2:
+            raise ValueError("optim takes exactly one of `epochs`, `max_steps` and `stages`")
         return self
+
+    @property
+    def how_long(self) -> str:
+        """How long it is trained, for people."""
+        parts: tuple[OptimSpec | Stage, ...] = self.stages or (self,)
+        return ", then ".join(
+            f"{p.max_steps} steps" if p.max_steps else f"{p.epochs:g} epochs" for p in parts
+        )
+
+    @property
+    def top_lr(self) -> float:
+        """The highest learning rate of any stage."""
+        return max(s.lr for s in self.stages) if self.stages else self.lr
 
 
 # --- evaluation ------------------------------------------------------------------------------
@@ -392,4 +526,4 @@ class RunSpec(Frozen):
     @property
     def trains(self) -> bool:
         """Whether anything is trained: a language-model head without an adapter is zero-shot."""
-        return self.method.adapter.kind != "none" or self.method.head == "classifier"
+        return self.method.adapter.kind != "none" or self.method.has_head

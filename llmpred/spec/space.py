@@ -491,10 +491,9 @@ def _own(common: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, 
     One of an exclusive pair replaces the other.
     """
     merged = {**common, **(own or {})}
-    for pair in (("data", "holdout"), ("epochs", "max_steps")):
-        for key, other in (pair, pair[::-1]):
-            if own and key in own and other not in own:
-                merged.pop(other, None)
+    for names in (("data", "holdout"), ("epochs", "max_steps", "stages")):
+        if own and any(name in own for name in names):
+            merged = _without(merged, {name for name in names if name not in own})
     return merged
 
 
@@ -627,7 +626,7 @@ def planned_runs(space: Space) -> list[PlannedRun]:
             known = runs.get(_identity(run))
             if known is None or known.sample is None:  # one of the space's own has its name
                 runs[_identity(run)] = PlannedRun(run, combination, sample)
-        if space.zero_shot and run.method.head not in ("classifier", "auto"):
+        if space.zero_shot and not run.method.has_head and run.method.head != "auto":
             run = _unnamed(_zero_shot(run))
             untrained.setdefault(_identity(run), PlannedRun(run, combination, None))
     if found:
@@ -738,7 +737,8 @@ def _normal(run: RunSpec) -> RunSpec:
         return _zero_shot(run)
     if run.method.adapter.kind == "lora":
         return run
-    adapter = AdapterSpec(kind=run.method.adapter.kind)
+    kind = run.method.adapter.kind
+    adapter = AdapterSpec(kind=kind, last_layers=run.method.adapter.last_layers)
     return run.model_copy(update={"method": run.method.model_copy(update={"adapter": adapter})})
 
 
@@ -746,6 +746,7 @@ def _zero_shot(run: RunSpec) -> RunSpec:
     """Return the run that scores the untouched base on the same evaluation."""
     untouched = {"recipe": (), "recipe_seed": 0, "limit": None, "validation": None}
     untrained = {"adapter": AdapterSpec(kind="none"), "loss": None, "class_weights": None}
+    untrained["head_form"] = None
     return run.model_copy(
         update={
             "dataset": run.dataset.model_copy(update=untouched),

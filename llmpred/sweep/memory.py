@@ -104,7 +104,7 @@ def estimated(
     shape = _shape(config, parameters)
     width = 2 if spec.optim.precision == "bf16" else 4
     full = spec.method.adapter.kind == "full"
-    classifies = spec.method.head == "classifier"
+    classifies = spec.method.has_head
     process = CONTEXT if gpu else LIBRARIES
 
     whole = 4 if full else width
@@ -214,7 +214,7 @@ def _trained(spec: RunSpec, parameters: int, config: Mapping[str, Any]) -> int:
     if adapter.kind == "full":
         return parameters
     shape = _shape(config, parameters)
-    head = shape.hidden * 8 if spec.method.head == "classifier" else 0
+    head = shape.hidden * 8 if spec.method.has_head else 0
     if adapter.kind == "none":
         return head
     sides = {

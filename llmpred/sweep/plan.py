@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmpred.bases.resolve import ResolvedSpec, resolve, zero_shot_of
+from llmpred.engine import semantics
 from llmpred.errors import InputError, Problem, SpecError, UnfitError
 from llmpred.ledger import Ledger
 from llmpred.spec.run import RunSpec
@@ -116,7 +117,7 @@ def packs(runs: Sequence[ResolvedSpec], workers: int) -> list[list[ResolvedSpec]
         identity = (
             run.hashes["weights"],
             run.spec.base.quantization,
-            run.spec.method.head == "classifier",
+            run.spec.method.has_head,
             run.spec.optim.precision,
             run.spec.execution.device,
         )
@@ -214,11 +215,14 @@ def examples_seen(run: ResolvedSpec) -> int:
     """Return the examples that training goes through, repeats included."""
     if not run.spec.trains:
         return 0
-    optim = run.spec.optim
-    if optim.max_steps is not None:
-        return optim.max_steps * optim.batch_size
-    assert optim.epochs is not None  # the spec holds exactly one of the two
-    return round(optim.epochs * run.counts["train"])
+    if run.spec.method.head == "boosted":
+        return run.counts["train"]  # each passes the base once
+    return sum(
+        part.max_steps * part.batch_size
+        if part.max_steps is not None
+        else round((part.epochs or 0.0) * run.counts["train"])
+        for part, _ in semantics.stages(run.spec.optim, run.counts["train"])
+    )
 
 
 def _work(trained: float, evaluated: float) -> float:

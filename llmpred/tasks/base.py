@@ -7,14 +7,20 @@ targets, and predictions into metrics.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from llmpred.data.fields import Example, Field
 from llmpred.errors import DataError, Problem, SpecError
-from llmpred.spec.run import TaskSpec
+from llmpred.spec.run import RunSpec, TaskSpec
 from llmpred.tasks.prompts import prompt_problems
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Calibration = dict[str, Any]  # JSON
+LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the quantiles that are predicted
 
 LANGUAGE_SAMPLE = 200  # examples read to tell the language of a dataset
 
@@ -77,6 +83,22 @@ class Task(ABC):
             ValueError: with the law that the row breaks; the reader adds file and line.
         """
         return dict(row)
+
+    def derive(self, spec: TaskSpec, table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+        """Return the rows of a source as runs use them, and notes on what was done to them.
+
+        Raises:
+            DataError: when the rows lack what the spec asks for.
+        """
+        return table, ()
+
+    def learn(self, spec: TaskSpec, train: pa.Table) -> tuple[TaskSpec, pa.Table, tuple[str, ...]]:
+        """Settle what is learnt from training rows alone, such as the borders of classes.
+
+        Returns:
+            The spec, in which what is settled already stays; the rows to train on; notes.
+        """
+        return spec, train, ()
 
     def settle(self, spec: TaskSpec, examples: Sequence[Example]) -> TaskSpec:
         """Replace every `auto` and None that has a default by its value, from a look at the data.
@@ -152,6 +174,26 @@ class Task(ABC):
         """Return the label values in the order of a classifier's outputs; None if it has none."""
         return None
 
+    def class_names(self, spec: TaskSpec) -> tuple[str, ...] | None:
+        """Return what `class_weights` may name, in the order of `answer_index`; None of no classes.
+
+        They are the classes, unless those depend on the data.
+        """
+        return self.classes(spec)
+
+    def outputs(self, spec: TaskSpec, loss: str | None) -> int | None:
+        """Return how many outputs a classification head has; None if there can be none."""
+        classes = self.classes(spec)
+        return len(classes) if classes else None
+
+    def value(self, example: Example, spec: TaskSpec) -> float:
+        """Return the number that a regression is taught; of other tasks nobody asks."""
+        return 0.0
+
+    def features(self, example: Example, spec: TaskSpec) -> tuple[float, ...]:
+        """Return what a `boosted` head reads of an example beside the base's states."""
+        return ()
+
     def answer_index(self, example: Example, spec: TaskSpec) -> int:
         """Return which candidate, or which class, is right."""
         raise TypeError(f"task {self.name} has no candidates")
@@ -164,6 +206,43 @@ class Task(ABC):
         """Return `Prediction.prediction` for a chosen candidate or class."""
         raise TypeError(f"task {self.name} has no candidates")
 
+    def calibrate(
+        self,
+        spec: TaskSpec,
+        loss: str | None,
+        train: Sequence[Example],
+        held_out: Callable[[], tuple[Sequence[Example], Sequence[Sequence[float]]]],
+    ) -> Calibration | None:
+        """Return what `answers` needs besides scores, as JSON; None if nothing.
+
+        Args:
+            spec: the settled spec.
+            loss: what was trained with.
+            train: training rows.
+            held_out: gives rows to calibrate on, and the model's scores of them.
+        """
+        return None
+
+    def answers(
+        self,
+        examples: Sequence[Example],
+        spec: TaskSpec,
+        scores: Sequence[Sequence[float]],
+        calibration: Calibration | None,
+    ) -> list[Any]:
+        """Return each `Prediction.prediction` for scores of candidates, of classes, or of a head.
+
+        Args:
+            examples: what was asked.
+            spec: the settled spec.
+            scores: of each example.
+            calibration: what `calibrate` returned.
+        """
+        return [
+            self.answer(example, spec, max(range(len(row)), key=row.__getitem__))  # first of equals
+            for example, row in zip(examples, scores, strict=True)
+        ]
+
     def read(self, text: str, spec: TaskSpec) -> Any:
         """Return `Prediction.prediction` for a generated text."""
         return text.strip()
@@ -171,6 +250,17 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], spec: TaskSpec) -> dict[str, float]:
         """Return all metrics by name, the primary among them; works on stored predictions."""
+
+
+def outputs_of(task: Task, spec: RunSpec) -> int | None:
+    """Return how many outputs the classification head of a run has; None of other heads.
+
+    What is boosted reads the states of a base without its language-model head, as a classifier is
+    loaded.
+    """
+    if not spec.method.has_head:
+        return None
+    return task.outputs(spec.task, spec.method.loss)
 
 
 def continuation(text: str, spec: TaskSpec) -> str:

@@ -144,8 +144,8 @@ def _identity(source: SourceSpec) -> str:
 @lru_cache(maxsize=KEPT)
 def _prepared(request: _Request) -> Prepared:
     task, spec = request.task, request.spec
-    train, evaluation = _split(request)
-    settled = _settled(task, spec.task, train, evaluation)
+    train, evaluation, derived = _split(request)
+    settled, train, learnt = _settled(task, spec.task, train, evaluation)
 
     train = sample(train, spec.dataset.limit, LIMIT_SEED)
     evaluation = sample(evaluation, spec.evaluation.limit, LIMIT_SEED)
@@ -158,16 +158,22 @@ def _prepared(request: _Request) -> Prepared:
     hashes = {name: content_hash(table) for name, table in tables.items() if table.num_rows}
     counts = {name: table.num_rows for name, table in tables.items()}
     counts["skipped"] = sum(source.skipped for source in request.sources.values())
-    notes = _notes(request) + _warnings(task, tables, hashes)
+    notes = [*_notes(request), *derived, *learnt, *_warnings(task, tables, hashes)]
     return Prepared(task, settled, **tables, hashes=hashes, counts=counts, notes=tuple(notes))
 
 
-def _split(request: _Request) -> tuple[pa.Table, pa.Table]:
-    """Return training rows after the recipe (none if the run does not train), evaluation rows."""
+def _split(request: _Request) -> tuple[pa.Table, pa.Table, list[str]]:
+    """Return training rows after the recipe (none if the run does not train), evaluation rows.
+
+    And notes on what the task made of them.
+    """
     spec, dataset = request.spec, request.spec.dataset
+    notes: dict[str, None] = {}
 
     def read(source: SourceSpec) -> pa.Table:
-        return request.sources[_identity(source)].table
+        table, said = request.task.derive(spec.task, request.sources[_identity(source)].table)
+        notes.update(dict.fromkeys(f"{source.source}: {note}" for note in said))
+        return table
 
     if spec.evaluation.data is not None:
         evaluation = read(spec.evaluation.data)
@@ -176,28 +182,32 @@ def _split(request: _Request) -> tuple[pa.Table, pa.Table]:
         assert spec.evaluation.holdout is not None  # the spec has exactly one of the two
         train, evaluation = holdout(read(dataset), spec.evaluation.holdout)
     if not spec.trains:
-        return train.slice(0, 0), evaluation
+        return train.slice(0, 0), evaluation, [*notes]
     train = apply_recipe(
         train, dataset.recipe, request.task.fields, seed=dataset.recipe_seed, load_part=read
     )
     if not train.num_rows:
         law = "the recipe must leave rows to train on, but it leaves none"
         raise DataError(Problem(law, "dataset.recipe", "Leave out the step that removes them."))
-    return train, evaluation
+    return train, evaluation, [*notes]
 
 
-def _settled(task: Task, spec: TaskSpec, train: pa.Table, evaluation: pa.Table) -> TaskSpec:
+def _settled(
+    task: Task, spec: TaskSpec, train: pa.Table, evaluation: pa.Table
+) -> tuple[TaskSpec, pa.Table, tuple[str, ...]]:
     """Settle the task on all rows, but the language on what is asked of the model.
 
     So a run and the zero-shot score of its base have the same prompt whatever the training data.
+    What a task learns comes from training rows alone.
     """
     import pyarrow as pa
 
     if spec.language == "auto":
         language = task.language(Examples(evaluation))
         spec = spec.model_copy(update={"language": language})
+    spec, train, notes = task.learn(spec, train)
     rows = pa.concat_tables([train, evaluation], promote_options="default")
-    return task.settle(spec, Examples(rows))
+    return task.settle(spec, Examples(rows)), train, notes
 
 
 def _try_metrics(task: Task, settled: TaskSpec, evaluation: pa.Table, spec: RunSpec) -> None:

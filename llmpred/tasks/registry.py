@@ -23,6 +23,7 @@ from typing import Any
 from llmpred.errors import InputError, Problem, SpecError, nearest
 from llmpred.spec.run import TaskSpec
 from llmpred.tasks.base import Prediction, Task
+from llmpred.tasks.complexity import Complexity
 from llmpred.tasks.multiple_choice import MultipleChoice
 from llmpred.tasks.qa import QuestionAnswering
 from llmpred.tasks.sentiment import Sentiment
@@ -30,7 +31,7 @@ from llmpred.tasks.summarization import Summarization
 
 BUILT_IN: dict[str, Task] = {
     task.name: task
-    for task in (Sentiment(), QuestionAnswering(), Summarization(), MultipleChoice())
+    for task in (Sentiment(), QuestionAnswering(), Summarization(), MultipleChoice(), Complexity())
 }
 TASKS, METRICS = "llmpred.tasks", "llmpred.metrics"  # entry point groups
 
