@@ -333,7 +333,8 @@ def _spearman(one: Floats, other: Floats, weights: Floats) -> Floats:
     both = np.einsum("ij,ij,ij->i", weights, first, second)
     spread = np.einsum("ij,ij,ij->i", weights, first, first)
     spread *= np.einsum("ij,ij,ij->i", weights, second, second)
-    return np.divide(both, np.sqrt(spread), out=np.zeros(len(weights)), where=spread > 0)
+    there = spread > 0
+    return np.asarray(np.divide(both, np.sqrt(spread), out=np.zeros(len(weights)), where=there))
 
 
 def _ranks(values: Floats, weights: Floats) -> Floats:
