@@ -14,6 +14,7 @@ from llmpred.cli import (
     bases,
     benchmark,
     compare,
+    complexity,
     curves,
     data,
     evaluate,
@@ -47,6 +48,7 @@ app.command("compare")(compare.compare)
 app.command("finetune")(finetune.finetune)
 app.command("infer")(infer.infer)
 app.command("features")(features.features)
+app.add_typer(complexity.app, name="complexity")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(bases.app, name="bases")
 meta.app.command("benchmark")(benchmark.benchmark)

@@ -80,6 +80,14 @@ def test_every_format_gives_the_same_content(tmp_path, read):
     assert set(hashes.values()) == {pin}
 
 
+def test_every_text_format_may_be_packed(tmp_path, read):
+    for path in list(write_all(tmp_path)):
+        if path.suffix in (".jsonl", ".json", ".csv", ".tsv"):
+            packed = path.with_name(path.name + ".gz")
+            packed.write_bytes(gzip.compress(path.read_bytes()))
+            assert read(packed).table.equals(read(path).table), packed
+
+
 def test_unquoted_tsv_keeps_its_quotation_marks(tmp_path, read):
     path = tmp_path / "a.tsv"
     path.write_text('label\ttext_a\n1\t"好书"，推荐\n0\t"opens and\n1\t"whole"\n', "utf-8")

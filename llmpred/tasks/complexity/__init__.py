@@ -1,0 +1,1 @@
+"""How long a reasoning model will think about a prompt."""
