@@ -33,6 +33,7 @@ from llmpred.report.comparison import LEVEL, NEAR, Group, Scored
 from llmpred.report.schemes_plots import plot_common_ground, plot_predicted
 from llmpred.report.stored import training_of
 from llmpred.report.tables import Column, Part, Picture, Table, number
+from llmpred.spec.run import TaskSpec
 from llmpred.tasks.base import Prediction
 from llmpred.tasks.complexity.leakage import FIRES, leakage, rank_leakage, share_of
 from llmpred.tasks.complexity.tags import prompt_features
@@ -136,7 +137,8 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
     baselines = _baselines(ground)
     everything = {**schemes, **baselines}
     apart = {s: _apart(everything, reference, s) for s in STATISTICS}
-    labelled = {name: told for name, found in runs.items() if (told := _own(found))}
+    specs = {scheme.name: scheme.spec.task for scheme in group.schemes}
+    labelled = {name: told for name, found in runs.items() if (told := _own(found, specs[name]))}
     labels = {name: [p.target["label"] for p in runs[name][0].predictions] for name in labelled}
     leaks = _leaks(schemes, labels, labelled, ground)
     tables = [_common(schemes, baselines, ground, sure)]
@@ -234,16 +236,21 @@ def _features(prompts: Sequence[str]) -> Floats:
     return np.array([[*prompt_features(prompt).values()] for prompt in prompts], float)
 
 
-def _own(runs: Sequence[Scored]) -> list[Figures]:
-    """Return how good each run is on its own labels; nothing of a regression, which has none."""
+def _own(runs: Sequence[Scored], spec: TaskSpec) -> list[Figures]:
+    """Return how good each run is on its own labels; nothing of a scheme that has none."""
     found = []
     for run in runs:
         pairs = [(p.target["label"], p.prediction["label"]) for p in run.predictions]
-        scores = run.predictions[0].scores
-        if scores is not None and not any(None in pair for pair in pairs):
+        if not any(None in pair for pair in pairs):
             actual, predicted = zip(*pairs, strict=True)
-            found.append(own(actual, predicted, len(scores)))
+            found.append(own(actual, predicted, _size(spec, run.predictions[0])))
     return found
+
+
+def _size(spec: TaskSpec, prediction: Prediction) -> int:
+    """Return how many labels there are: a regression on bins has one score, but edges of them."""
+    edges = getattr(getattr(spec, "target", None), "edges", None)
+    return len(edges) - 1 if edges else len(prediction.scores or ())
 
 
 def _leaks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,15 @@ def test_equal_width_bins_are_told_with_the_share_of_the_commonest(tmp_path):
 def test_limits_of_the_trap(accuracy: float, macro_f1: float, share: float, fires: bool):
     told = {"accuracy": accuracy, "macro_f1": macro_f1, "majority_share": share, "majority": 0}
     assert bool(complexity._traps({"a": [told]})) == fires
+
+
+@pytest.mark.parametrize(
+    ("edges", "scores", "size"),
+    [((0.0, 1.0, 2.0, 3.0), (0.7,), 3), ((0.0, 1.0, 2.0), (-1.0, -2.0), 2), (None, (-1.0,) * 8, 8)],
+)
+def test_labels_are_counted_by_edges_else_by_scores(edges, scores, size: int):
+    spec = SimpleNamespace(target=SimpleNamespace(edges=edges))
+    assert complexity._size(spec, Prediction("0", {}, {}, scores)) == size
 
 
 @pytest.mark.usefixtures("training")
