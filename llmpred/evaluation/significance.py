@@ -157,6 +157,22 @@ def paired_bootstrap(
         for i in range(n):
             chosen = draw.integers(0, rows, rows)
             drawn[i] = statistic(first, chosen) - statistic(second, chosen)
+    return drawn_difference(difference, drawn, level)
+
+
+def drawn_difference(difference: float, drawn: Floats, level: float = 0.95) -> Difference:
+    """Return a difference with the interval and the p-value that its resamples give.
+
+    Args:
+        difference: on all rows.
+        drawn: float64 [draws], on resamples; not finite where the statistic is not defined.
+        level: of the interval.
+
+    Raises:
+        DataError: if the statistic is not defined.
+    """
+    import numpy as np
+
     known = drawn[np.isfinite(drawn)]
     if not np.isfinite(difference) or not len(known):
         law = "the statistic is a finite number on the examples of both runs, but it is not defined"
@@ -164,7 +180,8 @@ def paired_bootstrap(
     lower, upper = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     below, above = int(np.sum(known <= 0)), int(np.sum(known >= 0))
     p = min(1.0, 2 * (1 + min(below, above)) / (1 + len(known)))
-    return Difference(difference, float(lower), float(upper), p, level, len(known), n - len(known))
+    undefined = len(drawn) - len(known)
+    return Difference(difference, float(lower), float(upper), p, level, len(known), undefined)
 
 
 def _means(values: Floats, n: int, draw: np.random.Generator) -> Floats:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llmpred.report import classification
+from llmpred.report import classification, complexity
 from llmpred.report.comparison import Group
 from llmpred.report.tables import Part
 
 # Task -> what it adds to a group's comparison; see `part_of` for the arguments.
-PARTS: dict[str, Callable[[Group, Path, bool], Part]] = {"sentiment": classification.part}
+PARTS: dict[str, Callable[[Group, Path, bool], Part]] = {
+    "complexity": complexity.part,
+    "sentiment": classification.part,
+}
 
 
 def part_of(group: Group, folder: Path, *, confidence: bool) -> Part:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmpred.evaluation.common_ground import MEDIAN, Answers
 from llmpred.meta.plots import picture
 from llmpred.report.comparison import Row
 from llmpred.report.plots import GREY, RIGHT, WRONG
 
 LONGEST = 34  # characters of a name
 ACROSS = 3  # small pictures in a row
+WIDE = 20  # times the least, from which on a loss is drawn on a log scale
+TICKS = (0, *(m * 10**e for e in range(7) for m in (1, 3)))  # of counts, on a log scale
 
 
 def plot_scores(
@@ -120,6 +123,90 @@ def plot_reliabilities(found: Mapping[str, Mapping[str, Any]], path: Path) -> No
             axes.set_title(f"{_short(name)}\nECE {told['ece']:.3f}", fontsize=8, parse_math=False)
         figure.supxlabel("confidence", fontsize=9)
         figure.supylabel("accuracy; larger dots are more answers", fontsize=9)
+
+
+def plot_common_ground(
+    found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]],
+    baselines: Collection[str],
+    path: Path,
+) -> None:
+    """Draw pinball loss and Spearman's correlation of each scheme, with 95 % intervals.
+
+    Args:
+        found: scheme or baseline -> `pinball` and `spearman` -> value and interval.
+        baselines: names of those that need no model.
+        path: .png file.
+    """
+    from matplotlib.ticker import StrMethodFormatter
+
+    shown = [*found][::-1]
+    panels = {
+        "pinball": "pinball loss, lower is better",
+        "spearman": "Spearman, higher is better",
+    }
+    with picture(path, (9.6, 1.6 + 0.32 * len(shown))) as figure:
+        grid = figure.subplots(1, 2, sharey=True)
+        for axes, (statistic, about) in zip(grid, panels.items(), strict=True):
+            for place, name in enumerate(shown):
+                value, ends = found[name][statistic]
+                style: dict[str, Any] = {"color": GREY if name in baselines else RIGHT}
+                axes.hlines(place, *ends, linewidth=2, alpha=0.5, **style)
+                axes.plot(value, place, "s" if name in baselines else "o", markersize=6, **style)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="x", color="#e5e7eb")
+            axes.set_axisbelow(True)
+            limits = [end for told in found.values() for end in told[statistic][1]]
+            if statistic == "pinball" and max(limits) > WIDE * min(limits) > 0:
+                axes.set_xscale("log")
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                about += ", log scale"
+            axes.set_xlabel(about)
+            if baselines:
+                values = [found[name][statistic][0] for name in baselines]
+                best = min(values) if statistic == "pinball" else max(values)
+                axes.axvline(best, color=GREY, linestyle="--", linewidth=1)
+        names = [_short(name) for name in shown]
+        grid[0].set_yticks(range(len(shown)), names, parse_math=False)
+        grid[0].set_ylim(-0.6, len(shown) - 0.4)
+        line = "; dashed: the best of what needs no model" if baselines else ""
+        figure.suptitle(f"with 95 % intervals over rows{line}", fontsize=10)
+
+
+def plot_predicted(found: Mapping[str, Answers], path: Path) -> None:
+    """Draw predicted medians against actual counts, both on the scale of log(1 + counts).
+
+    Args:
+        found: answers of a run, by scheme.
+        path: .png file.
+    """
+    import numpy as np
+
+    top = max(max(told.actual.max(), told.quantiles[:, MEDIAN].max()) for told in found.values())
+    across = min(ACROSS, len(found))
+    down = -(-len(found) // across)
+    with picture(path, (3.2 * across, 3.4 * down)) as figure:
+        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat[len(found) :]:
+            axes.set_visible(False)
+        for axes, (name, told) in zip(grid.flat, found.items(), strict=False):
+            low, high = told.quantiles[:, 0], told.quantiles[:, -1]
+            holds = (low <= told.actual) & (told.actual <= high)
+            colours = np.where(holds, RIGHT, WRONG)
+            axes.plot([0, top], [0, top], color=GREY, linestyle="--", linewidth=1)
+            axes.scatter(
+                told.actual, told.quantiles[:, MEDIAN], s=10, c=colours, alpha=0.4, linewidths=0
+            )
+            axes.spines[["top", "right"]].set_visible(False)
+            for axis in ("x", "y"):
+                getattr(axes, f"set_{axis}scale")("function", functions=(np.log1p, np.expm1))
+                getattr(axes, f"set_{axis}lim")(-0.05, top * 1.15 + 0.1)
+            ticks = [tick for tick in TICKS if tick <= top * 1.15 + 0.1]
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8, rotation=45)
+            axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+            about = f"{_short(name)}\n10-90 interval holds for {holds.mean():.0%}"
+            axes.set_title(about, fontsize=9, parse_math=False)
+        figure.supxlabel("actual counts (log); orange: outside the 10-90 interval", fontsize=9)
+        figure.supylabel("predicted median (log)", fontsize=9)
 
 
 def _short(name: str) -> str:

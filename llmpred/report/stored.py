@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llmpred.data.fields import Example
 from llmpred.errors import InputError
@@ -44,12 +44,25 @@ def read_predictions(table: pa.Table) -> tuple[Prediction, ...]:
 
 def examples_of(record: RunRecord) -> tuple[tuple[Example, ...] | None, str]:
     """Return the evaluation rows of a run; None and why if its data are not there any more."""
+    return _rows_of(record, "evaluation")
+
+
+def training_of(record: RunRecord) -> tuple[tuple[Example, ...] | None, str]:
+    """Return the training rows of a run; None and why if its data are not there any more."""
+    if record.spec is not None and not record.spec.trains:
+        return None, "the run trains nothing"
+    return _rows_of(record, "train")
+
+
+def _rows_of(
+    record: RunRecord, part: Literal["train", "evaluation"]
+) -> tuple[tuple[Example, ...] | None, str]:
     if record.spec is None:
         return None, "the run came from a table"
     try:
         prepared = prepare(record.spec)
     except InputError as error:
         return None, f"its data cannot be read: {error.problems[0].law}"
-    if prepared.hashes["evaluation"] != record.hashes.get("evaluation"):
+    if prepared.hashes[part] != record.hashes.get(part):
         return None, "its data have changed since"
-    return tuple(Examples(prepared.evaluation)), ""
+    return tuple(Examples(getattr(prepared, part))), ""

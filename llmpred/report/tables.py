@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["text", "score", "signed", "interval", "p", "share", "count", "time", "bytes"]
+Kind = Literal[
+    "text", "score", "signed", "interval", "p", "share", "count", "number", "time", "bytes"
+]
 NOTHING = "–"
 
 
@@ -18,7 +20,8 @@ class Column:
     Attributes:
         name: its heading.
         kind: how its values are written: a score in [0, 1], a signed difference of scores, an
-            interval (pair of scores), a p-value, a share, a count, seconds, bytes, or text.
+            interval (pair of scores), a p-value, a share, a count, a number of any size, seconds,
+            bytes, or text.
     """
 
     name: str
@@ -120,12 +123,19 @@ def written(value: Any, kind: Kind) -> str:
             return _percent(value)
         case "count":
             return f"{value:,}"
+        case "number":
+            return number(value)
         case "time":
             return duration(value)
         case "bytes":
             return _bytes(value)
         case _:
             return str(value)
+
+
+def number(value: float) -> str:
+    """Return a number to three digits, or to the whole where it has more."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
