@@ -110,6 +110,7 @@ def of_task_fields() -> str:
         "texts": "one or more texts",
         "label": "word or number",
         "index": "index from 0, letter, or text of a choice",
+        "number": "number",
     }
     rows = []
     for task in BUILT_IN.values():

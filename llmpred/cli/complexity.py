@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
+from llmpred.cli import complexity_labels
 from llmpred.cli.common import Json, line, print_json, table, warn
 from llmpred.errors import InputError, Problem, StorageError, nearest
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from llmpred.tasks.complexity.counting import Summary
 
 app = typer.Typer(help="How long a reasoning model thinks about a prompt.", no_args_is_help=True)
+
+app.command("label")(complexity_labels.label_command)
 
 BAD_ROW = Literal["error", "skip"]
 QUANTILES = {"min": 0.0, "10 %": 0.1, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "90 %": 0.9}

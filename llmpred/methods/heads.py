@@ -54,7 +54,7 @@ class CumulativeLink(nn.Module):
 
     def __init__(self, hidden: int, thresholds: int) -> None:
         super().__init__()
-        self.score = nn.Linear(hidden, 1, bias=False)
+        self.latent = nn.Linear(hidden, 1, bias=False)
         self.first = nn.Parameter(torch.zeros(1))
         self.further = nn.Parameter(torch.zeros(thresholds - 1))
         self.thresholds = thresholds
@@ -63,7 +63,7 @@ class CumulativeLink(nn.Module):
         """Return [..., thresholds] of states [..., hidden]."""
         rises = nn.functional.softplus(self.further) + 1e-3  # no two are the same
         thresholds = torch.cat([self.first, self.first + rises.cumsum(0)])
-        logits: torch.Tensor = self.score(states) - thresholds
+        logits: torch.Tensor = self.latent(states) - thresholds
         return logits
 
 

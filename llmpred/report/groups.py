@@ -74,7 +74,8 @@ def _grouped(runs: Sequence[ResolvedSpec]) -> dict[tuple[str, str], list[Resolve
     order = {run.key: i for i, run in enumerate(runs)}
     found: dict[tuple[str, str], list[ResolvedSpec]] = {}
     for (dataset, base, (task, _, _)), members in places.items():
-        name = dataset
+        target = members[0].spec.task.target
+        name = f"{dataset}, {target.counts}" if target is not None else dataset
         while (name, base) in found:  # the same names with other evaluation rows, or another task
             name = f"{name}, {task}"
         found[name, base] = sorted(members, key=lambda run: order[run.key])

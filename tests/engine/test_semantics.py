@@ -159,3 +159,82 @@ def test_token_loss_is_the_share_of_the_global_mean() -> None:
     )
     got = semantics.token_loss(logits, labels, 50)
     assert float(got) == pytest.approx(float(by_hand) / 50, rel=1e-6)
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+STAGES = [
+    {"trains": "head", "lr": 5e-4, "epochs": 2},
+    {"trains": "all", "lr": 2e-5, "max_steps": 3},
+]
+
+
+def staged() -> OptimSpec:
+    return OptimSpec.model_validate({"stages": STAGES, "batch_size": 10})
+
+
+def test_stages_follow_one_another() -> None:
+    found = semantics.stages(staged(), 25)
+    assert [(part.lr, steps) for part, steps in found] == [(5e-4, 6), (2e-5, 3)]
+    assert semantics.total_steps(staged(), 25) == 9
+    head = [semantics.trains_head_alone(staged(), 25, step) for step in range(9)]
+    assert head == [True] * 6 + [False] * 3
+    assert not semantics.trains_head_alone(optim(), 25, 0)
+
+
+def test_each_stage_has_a_schedule_of_its_own() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=staged().lr)
+    schedule = semantics.scheduler(optimizer, staged(), 25)
+    lrs = []
+    for _ in range(9):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    linear = [5e-4 * (1 - i / 6) for i in range(6)] + [2e-5 * (1 - i / 3) for i in range(3)]
+    assert lrs == pytest.approx(linear)
+
+
+# --- losses of heads ------------------------------------------------------------------------------
+
+
+def test_ordinal_probabilities_are_differences_of_the_cumulative_ones() -> None:
+    logits = torch.tensor([[2.0, 0.5, -1.0], [30.0, 29.0, -40.0]])
+    above = torch.sigmoid(logits.double())
+    ones, zeros = torch.ones(2, 1), torch.zeros(2, 1)
+    naive = torch.cat([ones, above], 1) - torch.cat([above, zeros], 1)
+    found = semantics.ordinal_scores(logits)
+    assert torch.allclose(found.exp().double(), naive, atol=1e-6)
+    assert torch.isfinite(found).all()
+    labels = torch.tensor([1, 2])
+    loss = semantics.ordinal_loss(logits, labels, 2.0)
+    assert float(loss) == pytest.approx(-found[[0, 1], labels].mean().item())
+    weighted = semantics.ordinal_loss(logits, labels, 2.0, torch.tensor([3.0, 0.0]))
+    assert float(weighted) == pytest.approx(-3 * found[0, 1].item() / 2)
+
+
+def test_the_pinball_loss_is_scikit_learn_s() -> None:
+    from sklearn.metrics import mean_pinball_loss
+
+    levels, values = (0.1, 0.5, 0.9), torch.tensor([0.0, 1.0, -2.0, 4.0])
+    outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    found = semantics.quantile_loss(outputs, values, levels, 4.0)
+    theirs = [
+        mean_pinball_loss(values.numpy(), outputs[:, i].numpy(), alpha=level)
+        for i, level in enumerate(levels)
+    ]
+    assert float(found) == pytest.approx(sum(theirs) / 3)
+
+
+def test_the_squared_error_is_a_mean_over_the_global_batch() -> None:
+    outputs, values = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0])
+    assert float(semantics.value_loss(outputs, values, 4.0)) == pytest.approx((1 + 4) / 4)
+
+
+def test_a_head_says_log_probabilities_or_what_it_puts_out() -> None:
+    outputs = torch.tensor([[1.0, 2.0]])
+    assert torch.equal(semantics.head_scores(outputs, "mse"), outputs)
+    assert torch.equal(semantics.head_scores(outputs, "pinball"), outputs)
+    assert semantics.head_scores(outputs, None).exp().sum() == pytest.approx(1.0)
+    assert semantics.head_scores(outputs, "ordinal").shape == (1, 3)

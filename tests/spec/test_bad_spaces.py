@@ -168,7 +168,7 @@ BAD = [
     (
         LR,
         "lr: 1e-4\n  epochs: 1",
-        [["exactly one of `epochs` and `max_steps`", "space.yaml, optim)"]],
+        [["exactly one of `epochs`, `max_steps` and `stages`", "space.yaml, optim)"]],
     ),
     ("max_steps: {randint: [10, 30]}", "max_steps: 0", [["`optim.max_steps` must be at least 1"]]),
     ("quniform: [8, 32, 8]", "quniform: [8, 30, 8]", [["multiples of q"]]),

@@ -59,6 +59,16 @@ ROWS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"question": "中国的首都是哪里？", "choices": ["上海", "北京", "𠮷林"], "answer": "B"},
         {"question": "一加一等于几？", "choices": ["二", "三"], "answer": "二"},
     ],
+    ("complexity", "en"): [
+        {"prompt": "Why is the {sky} blue?", "counts": 12.0, "id": "a"},
+        {"prompt": "List two towns.", "counts": 0.0},
+        {"prompt": "Calculate 12 times 13, then compare.", "counts": 3.5},
+    ],
+    ("complexity", "zh"): [
+        {"prompt": "天空为什么是蓝色的？", "counts": 12.0},
+        {"prompt": "列出两个城市。", "counts": 1.0},
+        {"prompt": "𠮷野家在哪里？", "counts": 3.0},
+    ],
 }
 
 

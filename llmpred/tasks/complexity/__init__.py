@@ -30,7 +30,7 @@ class Complexity(Task):
     """One prompt; how long a model thinks about it.
 
     A row brings `counts`, or the `response` that is counted; of several rows with one prompt the
-    median counts. An answer is the label (None of a regression), the mean and the quantiles of the
+    median counts. An answer is the label (of a regression none), the mean and the quantiles of the
     counts at `LEVELS`: a label's are those of the training rows that have it; a regression's come
     from isotonic regression on rows held out, an ordinal model's from the mixture of its labels.
 
@@ -207,11 +207,11 @@ class Complexity(Task):
     def read(self, text: str, spec: TaskSpec) -> dict[str, Any]:
         """Return counts that a text says, as an answer without doubt."""
         counts = float(text)
-        return {"label": None, "mean": counts, "quantiles": [counts] * len(LEVELS)}
+        return {"mean": counts, "quantiles": [counts] * len(LEVELS)}
 
     def gold(self, example: Example, spec: TaskSpec) -> dict[str, Any]:
         """Return the counts, and the label that they have."""
-        return {"counts": float(example["counts"]), "label": self.label(example, spec)}
+        return {"counts": float(example["counts"]), **_of_label(self.label(example, spec))}
 
     def calibrate(
         self,
@@ -274,7 +274,7 @@ class Complexity(Task):
             if target.kind == "bin_index":
                 labels = np.clip(np.rint(taught[:, 0]), 0, _size(target) - 1).astype(int).tolist()
         return [
-            {"label": label, "mean": each, "quantiles": row}
+            {**_of_label(label), "mean": each, "quantiles": row}
             for label, each, row in zip(labels, mean.tolist(), quantiles.tolist(), strict=True)
         ]
 
@@ -306,11 +306,10 @@ class Complexity(Task):
             ),
             "spearman": float(spearmanr(actual, mean).statistic) if varied else 0.0,
         }
-        known = [p for p in predictions if None not in (p.target["label"], p.prediction["label"])]
+        known = [p for p in predictions if "label" in p.target and "label" in p.prediction]
         if known:
-            right, said = zip(
-                *((p.target["label"], p.prediction["label"]) for p in known), strict=True
-            )
+            right = [p.target["label"] for p in known]
+            said = [p.prediction["label"] for p in known]
             found["accuracy"] = float(accuracy_score(right, said))
             found["macro_f1"] = float(f1_score(right, said, average="macro", zero_division=0))
         return found
@@ -319,6 +318,10 @@ class Complexity(Task):
 def _target(spec: TaskSpec) -> TargetSpec:
     assert spec.target is not None  # settled
     return spec.target
+
+
+def _of_label(label: int | None) -> dict[str, int]:
+    return {} if label is None else {"label": label}
 
 
 def _middle(scores: Sequence[Sequence[float]]) -> Floats:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmpred.errors import DataError, Problem
+from llmpred.tasks.base import LEVELS
 from llmpred.tasks.complexity.labels import checked
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the quantiles that a prediction tells
 BATCH = 1_000  # rows whose mixtures are held at once
 
 
