@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmpred.errors import DataError, Problem
 from llmpred.evaluation.significance import Difference, drawn_difference
+from llmpred.tasks.complexity.mapping import LEVELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 MEDIAN = LEVELS.index(0.5)
 BINS = 10
 DRAWS = 2_000

@@ -17,7 +17,6 @@ from sklearn.metrics import (
 
 from llmpred.errors import DataError
 from llmpred.evaluation.common_ground import (
-    LEVELS,
     answers,
     binned,
     by_length,
@@ -30,6 +29,7 @@ from llmpred.evaluation.common_ground import (
     resampled,
 )
 from llmpred.evaluation.significance import paired_bootstrap
+from llmpred.tasks.complexity.mapping import LEVELS
 
 SPREAD = norm.ppf(LEVELS)
 

@@ -13,13 +13,14 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
-from llmpred.evaluation.common_ground import LEVELS, binned, by_rules, common_edges, figures
+from llmpred.evaluation.common_ground import binned, by_rules, common_edges, figures
 from llmpred.ledger import RunRecord
 from llmpred.report import complexity
 from llmpred.report.comparison import Group, Scheme, Scored
 from llmpred.report.parts import part_of
 from llmpred.report.tables import written
 from llmpred.tasks.base import Prediction
+from llmpred.tasks.complexity.mapping import LEVELS
 
 from .conftest import spec_of
 from .test_plots import painted
