@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmpred.errors import DataError, Problem
 from llmpred.evaluation.significance import Difference, drawn_difference
-from llmpred.tasks.complexity.mapping import LEVELS
+from llmpred.tasks.base import LEVELS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -240,16 +240,16 @@ def _own(runs: Sequence[Scored], spec: TaskSpec) -> list[Figures]:
     """Return how good each run is on its own labels; nothing of a scheme that has none."""
     found = []
     for run in runs:
-        pairs = [(p.target["label"], p.prediction["label"]) for p in run.predictions]
-        if not any(None in pair for pair in pairs):
-            actual, predicted = zip(*pairs, strict=True)
+        if all("label" in p.target and "label" in p.prediction for p in run.predictions):
+            actual = [p.target["label"] for p in run.predictions]
+            predicted = [p.prediction["label"] for p in run.predictions]
             found.append(own(actual, predicted, _size(spec, run.predictions[0])))
     return found
 
 
 def _size(spec: TaskSpec, prediction: Prediction) -> int:
     """Return how many labels there are: a regression on bins has one score, but edges of them."""
-    edges = getattr(getattr(spec, "target", None), "edges", None)
+    edges = spec.target and spec.target.edges
     return len(edges) - 1 if edges else len(prediction.scores or ())
 
 

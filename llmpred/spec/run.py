@@ -61,8 +61,8 @@ class TargetSpec(Frozen):
         outliers: `remove` leaves the longest thoughts out of the clusters and of training.
         tags: put tags such as [WHY] or [LONG] in front of each prompt.
         censored: what becomes of thoughts that were cut off, whose counts are too low.
-        clusters, scale: settled from the training rows: the clusters; mean and standard deviation
-            of what a regression is taught.
+        clusters: settled from the training rows.
+        scale: mean and standard deviation of what a regression is taught, settled likewise.
     """
 
     counts: Literal["units", "wait", "tokens", "sentences"] = "units"
@@ -347,7 +347,8 @@ class Stage(Frozen):
     Attributes:
         trains: `head` leaves all else as it is; `all` is what the method trains.
         lr: peak learning rate.
-        epochs, max_steps: how long; exactly one.
+        epochs: passes over the training data; exactly one of `epochs` and `max_steps`.
+        max_steps: optimizer steps.
     """
 
     trains: Literal["head", "all"] = "all"

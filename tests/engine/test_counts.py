@@ -103,7 +103,7 @@ def test_the_first_stage_trains_the_head_alone(tiny_causal: Path, tmp_path: Path
     own = load_file(tiny_causal / "model.safetensors")
     moved = {}
     for name, stages in {"head": [head], "both": [head, both]}.items():
-        spec = counts_spec(tiny_causal, {}, {"kind": "counts"}, optim=_staged(stages))
+        spec = counts_spec(tiny_causal, {}, {"kind": "quantile"}, optim=_staged(stages))
         outcome = carry_out(spec, tmp_path / name, keep_adapter=True)
         assert outcome.adapter is not None
         weights = load_file(outcome.adapter / "model.safetensors")

@@ -64,8 +64,8 @@ def regression(noise: float, seed: int, counts: np.ndarray = COUNTS) -> tuple[Pr
     return tuple(
         Prediction(
             str(i),
-            {"counts": float(count), "label": None},
-            {"label": None, "mean": float(np.expm1(g).clip(0)), "quantiles": q.tolist()},
+            {"counts": float(count)},
+            {"mean": float(np.expm1(g).clip(0)), "quantiles": q.tolist()},
             (float(g),),
         )
         for i, (count, g, q) in enumerate(zip(counts, guess, quantiles, strict=True))
@@ -310,8 +310,8 @@ def test_schemes_no_better_than_rules_are_named(tmp_path):
     same = tuple(
         Prediction(
             str(i),
-            {"counts": float(c), "label": None},
-            {"label": None, "mean": float(m), "quantiles": q.tolist()},
+            {"counts": float(c)},
+            {"mean": float(m), "quantiles": q.tolist()},
         )
         for i, (c, m, q) in enumerate(zip(COUNTS, mean, quantiles, strict=True))
     )
@@ -368,7 +368,7 @@ def test_a_group_without_runs_has_nothing(tmp_path):
 @pytest.mark.usefixtures("training")
 def test_a_constant_answer_has_its_note(tmp_path):
     same = tuple(
-        Prediction(p.id, p.target, {"label": None, "mean": 5.0, "quantiles": [5.0] * 5})
+        Prediction(p.id, p.target, {"mean": 5.0, "quantiles": [5.0] * 5})
         for p in regression(0.1, 0)
     )
     added = complexity.part(group(scheme("same", same)), tmp_path, True)
