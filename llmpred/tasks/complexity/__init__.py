@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmpred.data.fields import Example, Field
 from llmpred.errors import DataError, Problem, SpecError
-from llmpred.spec.run import ClusterSpec, TargetSpec, TaskSpec
+from llmpred.spec.run import TargetSpec, TaskSpec
 from llmpred.tasks.base import ID, LEVELS, Calibration, Prediction, Task
 from llmpred.tasks.complexity.counting import count
 from llmpred.tasks.complexity.tags import PROMPT_FEATURES, prompt_features, tagged
@@ -381,11 +381,8 @@ def _settled(
     elif target.kind == "clusters":
         outliers = target.outliers or "keep"
         few = CLUSTERS if outliers == "keep" else CLUSTERS_WITHOUT_OUTLIERS
-        found = labels.fit_clusters(
+        change["clusters"] = labels.fit_clusters(
             counts, _features(prompts), k=target.k or few, outliers=outliers
-        )
-        change["clusters"] = ClusterSpec(
-            center=found.center, scale=found.scale, centroids=found.centroids, limit=found.limit
         )
     elif target.kind != "edges":
         make = {"equal_width": labels.equal_width_edges, "quantile": labels.quantile_edges}

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llmpred.data.fields import Field
 from llmpred.errors import DataError, InputError, Problem, StorageError, nearest
+from llmpred.spec.run import ClusterSpec
 from llmpred.tasks.complexity import labels as labelling
-from llmpred.tasks.complexity.labels import Clusters, Edges, Outliers
+from llmpred.tasks.complexity.labels import Edges, Outliers
 from llmpred.tasks.complexity.leakage import leakage
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def label_file(
 
 def write_clusters(
     folder: Path,
-    clusters: Clusters,
+    clusters: ClusterSpec,
     rows: Sequence[Row],
     counts: Floats,
     features: Floats,
@@ -290,7 +291,7 @@ def _bin_notes(edges: Edges, counts: Floats) -> list[str]:
     return notes
 
 
-def _cluster_notes(clusters: Clusters, left_out: int) -> list[str]:
+def _cluster_notes(clusters: ClusterSpec, left_out: int) -> list[str]:
     if clusters.limit is None:
         return []
     return [f"{left_out:,} rows with counts above {clusters.limit:g} are left out"]

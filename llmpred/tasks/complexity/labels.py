@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmpred.errors import DataError, Problem
+from llmpred.spec.run import ClusterSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,23 +166,6 @@ def checked(counts: Any) -> Floats:
 # --- clusters --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """K-means clusters of prompts and counts.
-
-    Attributes:
-        center, scale: mean and standard deviation of each variable over the rows that took part:
-            the counts, then the features of the prompt. The scale of a constant is 1.
-        centroids: of K clusters, in standard deviations, by ascending counts.
-        limit: rows with larger counts took no part; None if all did.
-    """
-
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-    centroids: tuple[tuple[float, ...], ...]
-    limit: float | None = None
-
-
 def fit_clusters(
     counts: Floats,
     features: Floats,
@@ -189,7 +173,7 @@ def fit_clusters(
     k: int | Literal["auto"],
     outliers: Outliers,
     seed: int = 0,
-) -> Clusters:
+) -> ClusterSpec:
     """Group rows by counts and features of the prompt.
 
     Equal rows give equal clusters, in whatever order they come: they are sorted first.
@@ -223,8 +207,10 @@ def fit_clusters(
     center, scale = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
     scaled = scaler.transform(rows)
 
-    def grouped(some: int) -> Clusters:
-        return Clusters(center, scale, _centroids(scaled, some, seed), limit)
+    def grouped(some: int) -> ClusterSpec:
+        return ClusterSpec(
+            center=center, scale=scale, centroids=_centroids(scaled, some, seed), limit=limit
+        )
 
     if k != "auto":
         return grouped(k)
@@ -232,7 +218,7 @@ def fit_clusters(
     return max(candidates, key=lambda each: quality(rows[:, 0], rows[:, 1:], each)["score"])
 
 
-def nearest(counts: Floats, features: Floats, clusters: Clusters) -> Rows:
+def nearest(counts: Floats, features: Floats, clusters: ClusterSpec) -> Rows:
     """Return the nearest cluster of each row, int64 [rows]; of rows beyond the limit, too.
 
     Args:
@@ -251,7 +237,7 @@ def nearest(counts: Floats, features: Floats, clusters: Clusters) -> Rows:
     return found
 
 
-def beyond(counts: Floats, clusters: Clusters) -> Flags:
+def beyond(counts: Floats, clusters: ClusterSpec) -> Flags:
     """Return which rows are left out of training, bool [rows]: those above the limit."""
     import numpy as np
 
@@ -259,7 +245,7 @@ def beyond(counts: Floats, clusters: Clusters) -> Flags:
     return np.greater(checked(counts), limit)
 
 
-def quality(counts: Floats, features: Floats, clusters: Clusters) -> dict[str, float]:
+def quality(counts: Floats, features: Floats, clusters: ClusterSpec) -> dict[str, float]:
     """Return how well clusters divide the rows within their limit.
 
     Args:
@@ -323,7 +309,7 @@ def _centroids(scaled: Floats, k: int, seed: int) -> tuple[tuple[float, ...], ..
     return tuple(sorted(tuple(map(float, centroid)) for centroid in found.cluster_centers_))
 
 
-def _scaled(rows: Floats, clusters: Clusters) -> Floats:
+def _scaled(rows: Floats, clusters: ClusterSpec) -> Floats:
     scaled: Floats = (rows - clusters.center) / clusters.scale
     return scaled
 

@@ -8,8 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llmpred.errors import DataError, InputError, Problem
+from llmpred.tasks.base import LEVELS
 from llmpred.tasks.complexity.labels import checked
-from llmpred.tasks.complexity.mapping import LEVELS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from llmpred.errors import DataError, InputError, StorageError
+from llmpred.spec.run import ClusterSpec
 from llmpred.tasks.complexity.labelled import label_file, write_clusters
-from llmpred.tasks.complexity.labels import WAIT_EDGES, Clusters, fit_clusters, nearest
+from llmpred.tasks.complexity.labels import WAIT_EDGES, fit_clusters, nearest
 from llmpred.tasks.complexity.tags import PROMPT_FEATURES, prompt_features
 
 
@@ -84,7 +85,9 @@ def test_clusters(heavy: str, tmp_path: Path):
     assert len(rows) == 200 - config["left_out"] < 200
     assert max(row["counts"] for row in rows) <= config["limit"]
     names = ("mean", "scale", "centroids", "limit")
-    again = Clusters(*(config[name] for name in names))
+    again = ClusterSpec(
+        **dict(zip(ClusterSpec.model_fields, (config[name] for name in names), strict=True))
+    )
     counts = np.array([row["counts"] for row in rows])
     features = np.array([[*prompt_features(row["prompt"]).values()] for row in rows])
     assert nearest(counts, features, again).tolist() == [row["label"] for row in rows]

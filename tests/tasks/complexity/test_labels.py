@@ -10,12 +10,12 @@ import pytest
 from sklearn.metrics import f1_score
 
 from llmpred.errors import DataError
+from llmpred.spec.run import ClusterSpec
 from llmpred.tasks.complexity.labels import (
     BIN_INDEX_EDGES,
     NAMED_EDGES,
     WAIT_EDGES,
     WEIGHTED_EDGES,
-    Clusters,
     assigned,
     beyond,
     equal_width_edges,
@@ -212,7 +212,9 @@ def test_quality_is_silhouette_and_balance():
     scaled = ((counts - even.center[0]) / even.scale[0])[:, None]
     assert found["balance"] == pytest.approx(1)
     assert found["silhouette"] == pytest.approx(silhouette_score(scaled, [0, 0, 1, 1]))
-    uneven = Clusters((0,) * 10, (1,) * 10, ((0, *[0] * 9), (101, *[0] * 9)))
+    uneven = ClusterSpec(
+        center=(0,) * 10, scale=(1,) * 10, centroids=((0, *[0] * 9), (101, *[0] * 9))
+    )
     uneven_rows = np.array([0, 0, 0, 0, 0, 0, 0, 101.0])
     assert quality(uneven_rows, np.zeros((8, 9)), uneven)["balance"] == pytest.approx(0.5436, 1e-3)
     alone = quality(np.zeros(5), np.zeros((5, 9)), uneven)
