@@ -239,6 +239,10 @@ def _typed(predictor: Predictor) -> dict[str, Any] | None:
 
 def _said(answer: Answer) -> str:
     """Return an answer in a line."""
+    if answer.counts is not None:
+        low, *_, high = answer.counts["quantiles"]
+        told = f"{answer.counts['route']}, {answer.counts['type']}"
+        return f"{answer.counts['mean']:.3g} counts, 80 % in {low:.3g} to {high:.3g}  ({told})"
     if answer.confidence is None:
         return answer.label
     rest = ", ".join(f"{label} {share:.3f}" for label, share in answer.scores.items())
@@ -255,6 +259,18 @@ def _show(
         ]
         print_json({"key": predictor.key, "answers": rows})
         return
+    title = f"{predictor.key[:10] if predictor.key else 'adapter'} on {predictor.spec.base.name}"
+    if predictor.counts:
+        counts = [answer.counts or {} for answer in answers]
+        table(
+            ["input", "mean", "10 %", "median", "90 %", "route", "type"],
+            [
+                [_brief(given), c["mean"], *c["quantiles"][::2], c["route"], c["type"]]
+                for given, c in zip(asked, counts, strict=True)
+            ],
+            title=title,
+        )
+        return
     labels = predictor.labels or ()
     labels = labels if len(labels) <= SHOWN else ()
     table(
@@ -263,7 +279,7 @@ def _show(
             [_brief(given), answer.label, answer.confidence, *(answer.scores[n] for n in labels)]
             for given, answer in zip(asked, answers, strict=True)
         ],
-        title=f"{predictor.key[:10] if predictor.key else 'adapter'} on {predictor.spec.base.name}",
+        title=title,
     )
     if cut := sum(answer.truncated for answer in answers):
         complain(f"{cut} inputs were longer than {predictor.spec.task.max_length} tokens and cut")

@@ -23,6 +23,22 @@ EXAMPLES: dict[str, dict[str, tuple[dict[str, Any], ...]]] = {
             {"text": "价格不贵，质量比想象的好很多。"},
         ),
     },
+    "complexity": {
+        "en": (
+            {"prompt": "What is 12 times 13?"},
+            {"prompt": "Why is the sky blue? Explain it to a child, then compare it with the sea."},
+            {"prompt": "List three towns in France."},
+            {"prompt": "Write a story about a lighthouse that is afraid of the dark."},
+            {"prompt": "Debug this loop: it stops at 9 and should stop at 10."},
+        ),
+        "zh": (
+            {"prompt": "12乘13等于多少？"},
+            {"prompt": "天空为什么是蓝色的？请向孩子解释，然后和大海比较。"},
+            {"prompt": "列出法国的三个城市。"},
+            {"prompt": "写一个怕黑的灯塔的故事。"},
+            {"prompt": "调试这个循环：它停在9，本应停在10。"},
+        ),
+    },
     "multiple_choice": {
         "en": (
             {"question": "What do bees make?", "choices": ["honey", "paper", "glass"]},

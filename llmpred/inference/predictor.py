@@ -20,7 +20,7 @@ from llmpred.errors import BaseError, DataError, Problem, SpecError, StorageErro
 from llmpred.methods import adapters
 from llmpred.spec.run import BaseSpec, RunSpec
 from llmpred.tasks import registry
-from llmpred.tasks.base import Calibration, Prediction, Task, outputs_of
+from llmpred.tasks.base import LEVELS, Calibration, Prediction, Task, outputs_of
 from llmpred.tasks.prompts import prompt_problems
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class Answer:
             words, divided by their length or calibrated as the run says; for a classifier its
             log-probability.
         truncated: whether the input was too long, and lost tokens as the run says.
-        counts: of task complexity: `mean` and `quantiles` at 10, 25, 50, 75 and 90 %.
+        counts: of task complexity: `mean` and `quantiles` at 10, 25, 50, 75 and 90 %, a `route`
+            (direct, standard, deep) and the `type` of task. The label of a regression is the
+            median.
     """
 
     label: str
@@ -173,8 +175,15 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The labels, in their order; None where each input brings its own, or text is made."""
-        return self.task.classes(self.spec.task) if self.spec.method.head != "causal_lm" else None
+        """The labels, in their order; None where there are none, or each input brings its own."""
+        if self.spec.method.head == "causal_lm":
+            return None
+        return self.task.class_names(self.spec.task)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its answers are counts (task complexity)."""
+        return self._how["calibration"] is not None
 
     def predict(self, text: Input) -> Answer:
         """Answer one input: a text, or a mapping of the task's input fields.
@@ -260,8 +269,8 @@ class Predictor:
         return [
             Answer(str(each.answer), None, {}, {}, each.truncated)
             if each.scores is None
-            else _counted(self.task.class_names(self.spec.task), each)
-            if self._how["calibration"] is not None
+            else self._counted(example, each)
+            if self.counts
             else _chosen(self._names(example), each.scores, each.truncated)
             for example, each in zip(examples, found, strict=True)
         ]
@@ -286,6 +295,17 @@ class Predictor:
             without_content=self._without_content,
             **self._how,
         )
+
+    def _counted(self, example: Example, each: Answered) -> Answer:
+        """Return an answer in counts, with the shares of its labels where it has them."""
+        assert each.scores is not None
+        told = self.task.told(example, each.answer, self._how["calibration"])
+        counts = {**each.answer, **told}
+        names = self.task.class_names(self.spec.task)
+        if names is None:
+            median = counts["quantiles"][LEVELS.index(0.5)]
+            return Answer(f"{median:.3g}", None, {}, {}, each.truncated, counts)
+        return replace(_chosen(names, each.scores, each.truncated), counts=counts)
 
     def _names(self, example: Example) -> Sequence[str]:
         if self.labels is not None:
@@ -312,14 +332,6 @@ def _chosen(names: Sequence[str], scores: Sequence[float], truncated: bool) -> A
         dict(zip(names, scores, strict=True)),
         truncated,
     )
-
-
-def _counted(names: Sequence[str] | None, each: Answered) -> Answer:
-    """Return an answer in counts, with the shares of its labels where it has them."""
-    assert each.scores is not None
-    if names is None:
-        return Answer("", None, {}, {}, each.truncated, each.answer)
-    return replace(_chosen(names, each.scores, each.truncated), counts=each.answer)
 
 
 def _checked_value(field: Field, value: Any) -> Any:

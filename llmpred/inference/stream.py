@@ -20,6 +20,7 @@ from llmpred.data.readers import SUFFIXES, container, read_file
 from llmpred.data.rows import ROW_LIMIT, Row, column_names, peek, show, too_long
 from llmpred.errors import DataError, Problem, StorageError
 from llmpred.inference.predictor import Answer, Predictor
+from llmpred.tasks.complexity.routes import unexpectedly_long
 
 CHUNK, CHUNK_TEXT = 2048, 4 * 2**20  # rows, and characters, answered at a time
 SHOWN = 20  # bad rows reported at once
@@ -60,9 +61,10 @@ def answer_file(
 ) -> Streamed:
     """Answer each row of a file, in its order.
 
-    The output has all columns of the input, then `label`, `confidence` and `scores`; a column of
-    the input that has one of these names is called `input_…` there. It is written beside `out` and
-    takes its name when it is whole.
+    The output has all columns of the input, then `label`, `confidence` and `scores`, of task
+    complexity `counts` too, with `unexpectedly_long` where the input has its own `counts`; a column
+    of the input that has one of these names is called `input_…` there. It is written beside `out`
+    and takes its name when it is whole.
 
     Args:
         predictor: whom to ask.
@@ -88,12 +90,13 @@ def answer_file(
         raise DataError(_problem(row.where, row.problem) for row in head[:SHOWN])
     names = column_names(sound)
     matched = _matched(predictor, columns or {}, names, str(source))
-    renamed = _renamed(names)
+    made = (*ANSWERED, "counts") if predictor.counts else ANSWERED
+    renamed = _renamed(names, made)
     notes += [f"the column `{old}` is called `{new}` in the output" for old, new in renamed.items()]
     answered = skipped = truncated = 0
     started = time.perf_counter()
     with _written(out, stdout) as stream:
-        write = _writer(stream, out, [renamed.get(name, name) for name in names])
+        write = _writer(stream, out, [*(renamed.get(name, name) for name in names), *made])
         for chunk in _chunks(rows):
             asked, problems = _asked(predictor, chunk, matched)
             skipped += len(problems)
@@ -223,10 +226,10 @@ def _problem(where: str, law: str) -> Problem:
 # --- writing -------------------------------------------------------------------------------------
 
 
-def _renamed(names: Sequence[str]) -> dict[str, str]:
-    """Return new names for columns of the input that are called like one of the output."""
+def _renamed(names: Sequence[str], made: Sequence[str]) -> dict[str, str]:
+    """Return new names for columns of the input that are called like one that is made."""
     renamed: dict[str, str] = {}
-    for name in ANSWERED:
+    for name in made:
         if name in names:
             new = f"input_{name}"
             while new in names:
@@ -238,7 +241,13 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
 def _record(row: Row, answer: Answer, renamed: Mapping[str, str]) -> dict[str, Any]:
     kept = {renamed.get(name, name): _plain(value) for name, value in row.values.items()}
     scores = answer.scores or None
-    return {**kept, "label": answer.label, "confidence": answer.confidence, "scores": scores}
+    record = {**kept, "label": answer.label, "confidence": answer.confidence, "scores": scores}
+    if answer.counts is None:
+        return record
+    counts, actual = answer.counts, row.values.get("counts")
+    if isinstance(actual, int | float):  # it is known by now how long the model thought
+        counts = {**counts, "unexpectedly_long": unexpectedly_long(actual, counts["quantiles"][-1])}
+    return {**record, "counts": counts}
 
 
 def _plain(value: Any) -> Any:
@@ -279,7 +288,7 @@ def _writer(
             stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
         return as_json
-    header = [*names, *ANSWERED]
+    header = [*names]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
 

@@ -36,6 +36,7 @@ from llmpred.report.tables import Column, Part, Picture, Table, number
 from llmpred.spec.run import TaskSpec
 from llmpred.tasks.base import Prediction
 from llmpred.tasks.complexity.leakage import FIRES, leakage, rank_leakage, share_of
+from llmpred.tasks.complexity.routes import budget_curve
 from llmpred.tasks.complexity.tags import prompt_features
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
     tables += [_differences(apart, reference)] if len(everything) > 1 else []
     tables += [_own_table(labelled)] if labelled else []
     tables += [_leak_table(leaks)] if leaks else []
+    tables += [_budgets(everything, ground)] if ground.train_counts is not None else []
     return Part(
         tables=tuple(tables),
         pictures=tuple(_pictures(schemes, baselines, folder)),
@@ -391,6 +393,33 @@ def _differences(
         "for the number of rows here (Holm).",
     )
     return Table(f"Differences in counts from {reference}", tuple(columns), tuple(rows), notes)
+
+
+def _budgets(everything: Mapping[str, Judged], ground: Ground) -> Table:
+    """Return what budgets by the best forecast, and by the median alone, would save."""
+    assert ground.train_counts is not None
+    worst = float(ground.train_counts.max())
+    best = min(everything, key=lambda name: everything[name].mean["pinball"])
+    rows = []
+    for name in dict.fromkeys([best, *(n for n in everything if n == "baseline: median")]):
+        found = everything[name].answers
+        for row in budget_curve(found.quantiles, found.actual, worst, shares=(1.0,)):
+            rows.append((name, row["level"], row["saved"], row["accuracy"]))
+    return Table(
+        "What budgets would save",
+        (
+            Column("forecast"),
+            Column("budget: predicted quantile", "number"),
+            Column("saved", "share"),
+            Column("prompts within their budget", "share"),
+        ),
+        tuple(rows),
+        (
+            f"Each prompt is reserved its predicted quantile rather than {number(worst)}, the most "
+            "of any training row; saved is the share of that which is not reserved. The forecast "
+            "is the one with the least pinball loss.",
+        ),
+    )
 
 
 def _signed(value: float) -> str:

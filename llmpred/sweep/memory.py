@@ -197,8 +197,13 @@ def _kept(spec: RunSpec, shape: Shape, width: int, gpu: bool) -> float:
     else:
         return 0.0  # a head alone is trained: nothing below it has gradients
     if spec.execution.activation_checkpointing:
-        return shape.layers * shape.hidden * width + layer
-    return shape.layers * layer
+        return _layers(spec, shape) * shape.hidden * width + layer
+    return _layers(spec, shape) * layer
+
+
+def _layers(spec: RunSpec, shape: Shape) -> int:
+    """Return how many layers gradients pass."""
+    return min(spec.method.adapter.last_layers or shape.layers, shape.layers)
 
 
 def _at_work(shape: Shape, length: int) -> int:
@@ -211,9 +216,11 @@ def _at_work(shape: Shape, length: int) -> int:
 def _trained(spec: RunSpec, parameters: int, config: Mapping[str, Any]) -> int:
     """Return how many weights are trained."""
     adapter = spec.method.adapter
-    if adapter.kind == "full":
-        return parameters
     shape = _shape(config, parameters)
+    if adapter.kind == "full":
+        if adapter.last_layers is None:
+            return parameters
+        return (parameters - shape.embeddings) * _layers(spec, shape) // shape.layers
     head = shape.hidden * 8 if spec.method.has_head else 0
     if adapter.kind == "none":
         return head

@@ -243,6 +243,12 @@ class Task(ABC):
             for example, row in zip(examples, scores, strict=True)
         ]
 
+    def told(
+        self, example: Example, answer: Any, calibration: Calibration | None
+    ) -> dict[str, Any]:
+        """Return what an answer means for whoever asked, beside the answer itself."""
+        return {}
+
     def read(self, text: str, spec: TaskSpec) -> Any:
         """Return `Prediction.prediction` for a generated text."""
         return text.strip()

@@ -228,15 +228,22 @@ class Complexity(Task):
         import numpy as np
 
         from llmpred.tasks.complexity import mapping
+        from llmpred.tasks.complexity.routes import limits_of
 
+        limits = [*limits_of(np.array([example["counts"] for example in train], float))]
         if not _target(spec).is_regression:
             counts = np.array([example["counts"] for example in train], float)
             have = np.array([self.label(example, spec) for example in train], int)
             table = mapping.counts_by_label(have, counts, _size(_target(spec)), LEVELS)
-            return {"labels": [asdict(each) for each in table], "mixture": loss == "ordinal"}
+            return {
+                "labels": [asdict(each) for each in table],
+                "mixture": loss == "ordinal",
+                "limits": limits,
+            }
         rows, scores = held_out()
         counts = np.array([example["counts"] for example in rows], float)
-        return {"values": asdict(mapping.from_scores(_middle(scores), counts, LEVELS))}
+        values = asdict(mapping.from_scores(_middle(scores), counts, LEVELS))
+        return {"values": values, "limits": limits}
 
     def answers(
         self,
@@ -277,6 +284,22 @@ class Complexity(Task):
             {**_of_label(label), "mean": each, "quantiles": row}
             for label, each, row in zip(labels, mean.tolist(), quantiles.tolist(), strict=True)
         ]
+
+    def told(
+        self, example: Example, answer: Any, calibration: Calibration | None
+    ) -> dict[str, Any]:
+        """Return the route by depth, from thirds of the training counts, and by type of task."""
+        import numpy as np
+
+        from llmpred.tasks.complexity.routes import depth, task_type
+
+        assert calibration is not None
+        low, high = calibration["limits"]
+        median = answer["quantiles"][LEVELS.index(0.5)]
+        return {
+            "route": depth(np.array([median]), (low, high))[0],
+            "type": task_type(str(example["prompt"])),
+        }
 
     def score(self, predictions: Sequence[Prediction], spec: TaskSpec) -> dict[str, float]:
         """Return the errors in counts, and how well the method's own labels were found."""
