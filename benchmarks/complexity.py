@@ -12,10 +12,11 @@ a paired bootstrap over rows. `--storage` keeps the runs: a second call goes on.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 from llmpred.bases.resolve import resolve
-from llmpred.cli import main as llmpred
 from llmpred.evaluation.common_ground import compare_paired, figures, resampled
 from llmpred.ledger import opened
 from llmpred.report import complexity
@@ -50,7 +51,8 @@ def main() -> None:
     for unit in given.counts or [None]:
         own = [*changes, *([f"task.target.counts={unit}"] if unit else [])]
         sets = [word for change in own for word in ("--set", change)]
-        llmpred(["collect", str(SPACE), "--storage", str(given.storage), *sets])
+        command = [sys.executable, "-c", "from llmpred.cli import main; main()", "collect"]
+        subprocess.run([*command, str(SPACE), "--storage", str(given.storage), *sets], check=True)
         tell(own, given.storage)
 
 
