@@ -123,6 +123,39 @@ def _started(
     work = (resolved, asked, desk, errors)
     fitting = threading.Thread(target=_fit, args=work, name="fit", daemon=True)
     fitting.start()
+    try:
+        refused, outcome, told = _served(fitting, desk, answers, stop)
+    except ray.exceptions.RayActorError as death:  # of the desk; the processes end without it
+        fitting.join()
+        raise _BrokenError(f"their desk died: {death}") from death
+    ray.kill(desk)
+    if refused is not None:
+        raise refused
+    if told is not None:
+        raise told
+    if outcome is None and errors and NO_ROOM in _kinds(errors[0]):
+        raise _NoRoomError
+    if outcome is None:
+        raise _BrokenError(_cause(errors[0]) if errors else "no outcome")
+    return outcome
+
+
+def _served(
+    fitting: threading.Thread,
+    desk: Any,
+    answers: Mapping[str, Callable[..., None]],
+    stop: Callable[[], str | None],
+) -> tuple[Exception | None, Outcome | None, Exception | None]:
+    """Answer the first process until all have ended.
+
+    Returns:
+        Why they were ended from here; what they gave; why they could not.
+
+    Raises:
+        Interrupted: when they were asked to stop before any had come.
+    """
+    import ray
+
     refused: Exception | None = None
     while fitting.is_alive():
         try:
@@ -143,17 +176,7 @@ def _started(
         ray.get(desk.answer.remote(refused and Interrupted(str(refused))))
     fitting.join()
     outcome, told = ray.get(desk.ended.remote())
-    ray.kill(desk)
-    if refused is not None:
-        raise refused
-    if told is not None:
-        raise told
-    if outcome is None and errors and NO_ROOM in _kinds(errors[0]):
-        raise _NoRoomError
-    if outcome is None:
-        raise _BrokenError(_cause(errors[0]) if errors else "no outcome")
-    found: Outcome = outcome
-    return found
+    return refused, outcome, told
 
 
 def _fit(

@@ -125,13 +125,13 @@ def _guard() -> None:
     Left to itself Ray would keep a token in the home folder, and a later `ray start` would then
     refuse `ray job submit` without it.
     """
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    from ray._raylet import Config  # type: ignore[attr-defined]
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-    # A process that was connected to an unguarded cluster before remembers that it needs no token.
+    # A process that was connected to another cluster before remembers what that one wanted.
     Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 class _Brief(io.StringIO):

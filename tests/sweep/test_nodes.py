@@ -55,6 +55,10 @@ def test_a_process_that_needed_no_token_can_start_a_private_cluster(tmp_path: Pa
         "    assert ray.nodes()\n"
         "with connected(None) as ray:\n"
         "    assert ray.nodes()\n"
+        "with cluster(1, num_cpus=1) as (address, _), connected(address) as ray:\n"
+        "    assert ray.nodes()\n"
+        "with connected(None) as ray:\n"
+        "    assert ray.nodes()\n"
     )
     unset = {"RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     env = {name: value for name, value in os.environ.items() if name not in unset}
