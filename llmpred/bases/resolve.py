@@ -217,6 +217,8 @@ def _settled(spec: RunSpec, prepared: Prepared, base: Located) -> RunSpec:
     if spec.method.head == "causal_lm" and evaluation.max_new_tokens is None:
         evaluation = evaluation.model_copy(update={"max_new_tokens": prepared.task.max_new_tokens})
     optim = spec.optim.model_copy(update={"precision": precision})
+    if optim.stages is not None:  # each has its own
+        optim = optim.model_copy(update={"lr": optim.stages[0].lr})
     method = spec.method
     if task.target is not None and task.target.is_regression and method.loss is None:
         method = method.model_copy(update={"loss": "mse"})

@@ -270,17 +270,17 @@ def _show(
             ],
             title=title,
         )
-        return
-    labels = predictor.labels or ()
-    labels = labels if len(labels) <= SHOWN else ()
-    table(
-        ["input", "label", "confidence", *labels],
-        [
-            [_brief(given), answer.label, answer.confidence, *(answer.scores[n] for n in labels)]
-            for given, answer in zip(asked, answers, strict=True)
-        ],
-        title=title,
-    )
+    else:
+        labels = predictor.labels or ()
+        labels = labels if len(labels) <= SHOWN else ()
+        table(
+            ["input", "label", "confidence", *labels],
+            [
+                [_brief(given), each.label, each.confidence, *(each.scores[n] for n in labels)]
+                for given, each in zip(asked, answers, strict=True)
+            ],
+            title=title,
+        )
     if cut := sum(answer.truncated for answer in answers):
         complain(f"{cut} inputs were longer than {predictor.spec.task.max_length} tokens and cut")
 

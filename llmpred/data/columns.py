@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -165,7 +166,7 @@ def _number(value: Any) -> float:
     if isinstance(value, str):
         with suppress(ValueError):
             value = float(value)
-    if not _is_number(value) or not math.isfinite(value):
+    if not _is_number(value) or not abs(value) <= sys.float_info.max:
         raise ValueError("a finite number")
     return float(value)
 

@@ -18,6 +18,7 @@ from llmpred.engine import parallel
 from llmpred.engine.encoding import encode
 from llmpred.engine.models import LoadedBase, autocast, in_batches, padded
 from llmpred.errors import Problem, SpecError
+from llmpred.meta.codec import booster_of
 from llmpred.spec.run import RunSpec
 from llmpred.tasks.base import LEVELS, Task
 
@@ -70,15 +71,15 @@ def read(folder: Path) -> Boosted:
     Raises:
         SpecError: when it holds none.
     """
-    import lightgbm as lgb
-
     path = folder / FILE
     try:
         if path.stat().st_size > SIZE_LIMIT:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
         texts = json.loads(path.read_text("utf-8"))
-        return Boosted(tuple(lgb.Booster(model_str=text) for text in texts))
-    except (OSError, ValueError, TypeError, lgb.basic.LightGBMError) as error:
+        if not isinstance(texts, list) or not 0 < len(texts) <= len(LEVELS):
+            raise ValueError("it must be a list of boosters")
+        return Boosted(tuple(booster_of(str(text)) for text in texts))
+    except (OSError, ValueError, RecursionError) as error:
         law = f"the folder of trained weights must hold {FILE} as llmpred wrote it, but: {error}"
         raise SpecError(Problem(law, str(folder), "Copy the folder again.")) from error
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Content = TypeVar("Content", bound=Frozen)
 
 RUN, LABEL_SCORING, CALIBRATION = "run.json", "label_scoring_meta.json", "calibration.json"
-SIZE_LIMIT = 10_000_000  # bytes of either
+SIZE_LIMIT, CALIBRATION_LIMIT = 10_000_000, 200_000_000  # bytes
 
 
 class Kept(Frozen):
@@ -113,6 +113,8 @@ def write(
     from llmpred.engine.provenance import packages
 
     base.tokenizer.save_pretrained(folder)
+    if calibration is not None:
+        (folder / CALIBRATION).write_text(json.dumps({"calibration": calibration}), "utf-8")
     kept = Kept(
         key=resolved.key,
         train_key=resolved.train_key,
@@ -126,8 +128,6 @@ def write(
         files={path.name: _hash(path) for path in _weights(folder)},
     )
     _write(folder / RUN, kept)
-    if calibration is not None:
-        _write(folder / CALIBRATION, Calibrated(calibration=calibration))
     spec = resolved.spec
     if spec.method.head != "label_scoring":
         return
@@ -170,14 +170,20 @@ def read_label_scoring(folder: Path) -> LabelScoring:
     return _read(folder / LABEL_SCORING, LabelScoring)
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """Return the calibration of a folder's task; None if it has none.
+def read_calibration(folder: Path, task: Task, spec: RunSpec) -> Calibration | None:
+    """Return the calibration of a folder's task, checked; None if it has none.
 
     Raises:
-        SpecError: when the file does not hold one.
+        SpecError: when the file does not hold one that fits the run.
     """
     path = folder / CALIBRATION
-    return _read(path, Calibrated).calibration if path.exists() else None
+    found = _read(path, Calibrated, CALIBRATION_LIMIT).calibration if path.exists() else None
+    try:
+        task.check_calibration(spec.task, spec.method.loss, found)
+    except ValueError as error:
+        law = f"{CALIBRATION} must be one of this run, but: {error}"
+        raise SpecError(Problem(law, str(folder), "Copy the folder again.")) from error
+    return found
 
 
 def check_files(folder: Path, kept: Kept) -> None:
@@ -203,7 +209,8 @@ def check_files(folder: Path, kept: Kept) -> None:
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.safetensors"), *folder.glob(boosted.FILE)])
+    others = [folder / name for name in (boosted.FILE, CALIBRATION)]
+    return sorted([*folder.glob("*.safetensors"), *(path for path in others if path.exists())])
 
 
 def _hash(path: Path) -> str:
@@ -216,10 +223,10 @@ def _write(path: Path, content: Frozen) -> None:
     path.write_text(text + "\n", "utf-8")
 
 
-def _read(path: Path, model: type[Content]) -> Content:
+def _read(path: Path, model: type[Content], limit: int = SIZE_LIMIT) -> Content:
     """Return the content of a JSON file that a stranger may have written."""
     try:
-        if path.stat().st_size > SIZE_LIMIT:
+        if path.stat().st_size > limit:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
         return model.model_validate(json.loads(path.read_text("utf-8")))
     except ValidationError as error:

@@ -473,8 +473,8 @@ class _StepTrainer(Trainer):  # type: ignore[misc]
                 if self.micro_batch == 1 or parallel.size() > 1:  # the others are within this pass
                     raise OutOfMemory("memory does not hold one training example") from error
             else:
-                self.gradients()
                 self._hold_back(model)
+                self.gradients()
                 return loss
             # Here the exception no longer holds the tensors of the failed pass.
             self.micro_batch = min(self.micro_batch, len(inputs)) // 2 or 1

@@ -155,10 +155,10 @@ def scheduler(
     def factor(step: int) -> float:
         for part, steps in parts[:-1]:
             if step < steps:
-                return lr_factor(part, steps, step) * part.lr / optim.lr
+                return lr_factor(part, steps, step) * (part.lr / optim.lr)
             step -= steps
         part, steps = parts[-1]
-        return lr_factor(part, steps, step) * part.lr / optim.lr
+        return lr_factor(part, steps, step) * (part.lr / optim.lr)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 

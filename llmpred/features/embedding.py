@@ -328,7 +328,7 @@ def _labels(prepared: Prepared, examples: Sequence[dict[str, Any]]) -> Indices |
     the right one says nothing about the input.
     """
     task, spec = prepared.task, prepared.spec
-    if task.classes(spec) is None:
+    if task.class_names(spec) is None:
         candidates = {task.candidates(example, spec) for example in examples}
         if candidates == {None} or len(candidates) > 1:
             return f"the rows of {task.name} have no classes in common"

@@ -30,7 +30,7 @@ from llmpred.bases.resolve import ResolvedSpec
 from llmpred.data.content import sample
 from llmpred.engine import semantics
 from llmpred.engine.encoding import Encoded, encode
-from llmpred.engine.evaluate import predict
+from llmpred.engine.evaluate import calibration_of, predict
 from llmpred.engine.models import (
     LoadedBase,
     LoadedBases,
@@ -151,6 +151,9 @@ def probe(
     if not spec.trains:
         law = "a probe is the first steps of a training, but this run trains nothing"
         raise SpecError(Problem(law, "method.adapter.kind", "Use its zero-shot score instead."))
+    if spec.method.head == "boosted":
+        law = "a probe is the first steps of a training by gradients, but this run has none"
+        raise SpecError(Problem(law, "method.head", "Run it: it is about as cheap as a probe."))
     notes = _Notes()
     with timed(notes.seconds, "prepare"):
         prepared, base = load(resolved, bases, cache)
@@ -454,7 +457,8 @@ def _early_score(run: _Run, facts: dict[str, float]) -> float:
     rows = sample(run.prepared.evaluation, limit, SEED)
     facts["early_rows"] = float(rows.num_rows)
     task = run.prepared.task
-    predictions, _ = predict(run.model, run.base, task, run.spec, rows)
+    calibration = calibration_of(run.model, run.base, run.prepared, run.spec)
+    predictions, _ = predict(run.model, run.base, task, run.spec, rows, calibration=calibration)
     return registry.score(task, run.spec.task, predictions)[task.metric]
 
 
@@ -601,7 +605,7 @@ class _Run:
         self.prepared = prepared
         self.rows = rows
         self.half = rows[: (len(rows) + 1) // 2]
-        self.classifies = spec.method.head == "classifier"
+        self.classifies = spec.method.has_head
         self.weights = [p for p in model.parameters() if p.requires_grad]
         self.stride = math.ceil(sum(p.numel() for p in self.weights) / COORDINATES)
 

@@ -156,7 +156,7 @@ class Predictor:
             model = adapters.attach(loaded.model, spec.method, spec.seed)
             boosters = calibration = None
             if found.folder is not None:
-                calibration = kept.read_calibration(found.folder)
+                calibration = kept.read_calibration(found.folder, task, spec)
                 if spec.method.head == "boosted":
                     boosters = boosted.read(found.folder)
                 else:

@@ -8,12 +8,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from llmpred.data.columns import match_columns
+from llmpred.data.columns import CHECKS, match_columns
 from llmpred.data.encodings import bounded_lines, open_text, settle_encoding, unreadable
 from llmpred.data.fields import Example
 from llmpred.data.readers import SUFFIXES, container, read_file
@@ -244,8 +244,9 @@ def _record(row: Row, answer: Answer, renamed: Mapping[str, str]) -> dict[str, A
     record = {**kept, "label": answer.label, "confidence": answer.confidence, "scores": scores}
     if answer.counts is None:
         return record
-    counts, actual = answer.counts, row.values.get("counts")
-    if isinstance(actual, int | float):  # it is known by now how long the model thought
+    counts = answer.counts
+    with suppress(ValueError):  # a row may say how long the model thought
+        actual = CHECKS["number"](row.values.get("counts"))
         counts = {**counts, "unexpectedly_long": unexpectedly_long(actual, counts["quantiles"][-1])}
     return {**record, "counts": counts}
 

@@ -117,7 +117,7 @@ def _read(tree: Any, pieces: Pieces, objects: list[Any]) -> Any:
         case {"array": str(name)} if pieces.arrays.get(name, np.empty(0, "U")).dtype.kind in KINDS:
             return pieces.arrays[name]
         case {"booster": str(name)} if name in pieces.boosters:
-            return _booster(pieces.boosters[name])
+            return booster_of(pieces.boosters[name])
         case {"float": "nan" | "inf" | "-inf" as text}:
             return float(text)
         case {"texts": list(texts)} if all(v is None or isinstance(v, str) for v in texts):
@@ -142,10 +142,19 @@ def _read(tree: Any, pieces: Pieces, objects: list[Any]) -> Any:
     raise ValueError(f"nothing is written as {str(tree)[:80]}")
 
 
-def _booster(text: str) -> Any:
+def booster_of(text: str) -> Any:
+    """Return the booster of LightGBM's text, which a stranger may have written.
+
+    Raises:
+        ValueError: if it is not sound.
+    """
     import lightgbm
 
-    _check_trees(text)
+    try:
+        _check_trees(text)
+    except (KeyError, OverflowError) as error:
+        raise ValueError(f"it does not describe trees: {error}") from error
+    text = re.sub(r"(?m)^tree_sizes=.*\n", "", text)  # LightGBM ends the process if they are wrong
     try:
         return lightgbm.Booster(model_str=text)
     except lightgbm.basic.LightGBMError as error:

@@ -48,6 +48,12 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
     if method.adapter.kind == "full":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.is_floating_point() and _within(name, model, method))
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            law = (
+                "the layers of this base are not told apart by number, so none of them is the last"
+            )
+            fix = "Remove `last_layers`, or choose another base."
+            raise SpecError(Problem(law, "method.adapter.last_layers", fix))
     if method.head == "classifier":
         getattr(model, head_name(model)).requires_grad_(True)
     return model

@@ -101,7 +101,7 @@ class Scheme:
         import numpy as np
 
         task, spec = self.task, self.spec.task
-        values = [task.score([one], spec)[task.metric] for one in run.predictions]
+        values = [task.primary([one], spec) for one in run.predictions]
         mean = float(np.mean(values)) if values else float("nan")
         assert run.record.accuracy_r is not None  # it is scored
         return np.array(values) if abs(mean - run.record.accuracy_r) < 1e-9 else None
@@ -325,7 +325,7 @@ def _by_statistic(one: Scheme, other: Scheme) -> Apart | None:
     task, spec = one.task, one.spec.task
 
     def statistic(predictions: Any, rows: Any) -> float:
-        return task.score([predictions[i] for i in rows], spec)[task.metric]
+        return task.primary([predictions[i] for i in rows], spec)
 
     first, second = (np.array(s.scored[0].predictions, object) for s in (one, other))
     drawn = paired_bootstrap(first, second, statistic, n=SLOW_RESAMPLES, level=LEVEL)
@@ -351,7 +351,7 @@ def interval(scheme: Scheme) -> tuple[float, float] | None:
     predictions = scheme.scored[0].predictions
     draw = np.random.default_rng(0)
     scores = [
-        task.score([predictions[i] for i in rows], spec)[task.metric]
+        task.primary([predictions[i] for i in rows], spec)
         for rows in draw.integers(0, len(predictions), (SLOW_RESAMPLES, len(predictions)))
     ]
     low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

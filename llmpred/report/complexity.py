@@ -146,7 +146,8 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
     tables += [_differences(apart, reference)] if len(everything) > 1 else []
     tables += [_own_table(labelled)] if labelled else []
     tables += [_leak_table(leaks)] if leaks else []
-    tables += [_budgets(everything, ground)] if ground.train_counts is not None else []
+    if ground.train_counts is not None and ground.train_counts.max() > 0:
+        tables.append(_budgets(everything, ground))
     return Part(
         tables=tuple(tables),
         pictures=tuple(_pictures(schemes, baselines, folder)),
@@ -157,6 +158,7 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
             *_small(labelled),
             *_notes(schemes),
             *_elsewhere(runs, schemes, reference),
+            *_not_held_out(group),
             *ground.gone,
         ),
         files={
@@ -247,6 +249,23 @@ def _own(runs: Sequence[Scored], spec: TaskSpec) -> list[Figures]:
             predicted = [p.prediction["label"] for p in run.predictions]
             found.append(own(actual, predicted, _size(spec, run.predictions[0])))
     return found
+
+
+def _not_held_out(group: Group) -> list[str]:
+    """Tell of numbers that were mapped to counts by the very rows they were trained on."""
+    names = [
+        scheme.name
+        for scheme in group.schemes
+        if scheme.spec.task.target is not None
+        and scheme.spec.task.target.is_regression
+        and any(not run.record.counts.get("validation") for run in scheme.scored)
+    ]
+    if not names:
+        return []
+    return [
+        "Mapped to counts by the rows that they were trained on, so that intervals are too narrow "
+        f"(set dataset.validation): {'; '.join(names)}."
+    ]
 
 
 def _size(spec: TaskSpec, prediction: Prediction) -> int:

@@ -10,6 +10,8 @@ from llmpred.spec.run import RunSpec
 
 Heads = Mapping[str, Sequence[str]]  # registered task -> heads that can do it, the default first
 
+COUNTED = "complexity"  # the task that has a target, and losses of numbers and ranks
+
 OFFLOADS = {  # what each strategy of several processes can keep in the CPU's memory
     "ddp": ("none",),
     "zero2": ("none", "optimizer"),
@@ -64,6 +66,13 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
         )
     if run.method.head == "boosted":
         yield from _boosted(run)
+    if run.method.head != "classifier" and any(s.trains == "head" for s in optim.stages or ()):
+        yield (
+            ("optim", "stages"),
+            "a stage that trains the `head` alone needs head `classifier`, but the head is "
+            f"`{run.method.head}`",
+            "Take head `classifier`, or stages that train `all`.",
+        )
     if run.method.class_weights is not None and run.method.head not in ("classifier", *scoring):
         yield (
             ("method", "class_weights"),
@@ -129,8 +138,29 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
 def _target(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
     """Yield losses that do not go with what is taught."""
     target, loss = run.task.target, run.method.loss
+    if target is not None and run.task.name != COUNTED:
+        yield (
+            ("task", "target"),
+            f"`target` belongs to task `{COUNTED}`, but the task is `{run.task.name}`",
+            "Remove it.",
+        )
+        return
     if loss not in ("mse", "pinball", "ordinal"):
         return
+    if run.task.name != COUNTED or run.method.head not in ("classifier", "boosted", "auto"):
+        yield (
+            ("method", "loss"),
+            f"`loss: {loss}` belongs to task `{COUNTED}` with head `classifier` or `boosted`, but "
+            f"the task is `{run.task.name}` and the head `{run.method.head}`",
+            "Remove it.",
+        )
+        return
+    if loss == "pinball" and target is not None and target.kind == "bin_index":
+        yield (
+            ("method", "loss"),
+            "`loss: pinball` teaches quantiles of counts, but task.target.kind is `bin_index`",
+            "Take kind `counts` or `log1p`.",
+        )
     regresses = target is not None and target.is_regression
     if regresses == (loss == "ordinal"):
         kind = target.kind if target is not None else "none"

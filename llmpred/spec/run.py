@@ -76,7 +76,7 @@ class TargetSpec(Frozen):
     tags: bool | None = None
     censored: Literal["drop", "keep"] = "drop"
     clusters: ClusterSpec | None = None
-    scale: tuple[float, float] | None = None
+    scale: tuple[float, Annotated[float, Field(gt=0.0)]] | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -98,12 +98,23 @@ class TargetSpec(Frozen):
         return f"{names[self.kind]} of {self.counts}{', tags in front' if self.tags else ''}"
 
     @model_validator(mode="after")
-    def _edges(self) -> TargetSpec:
+    def _own(self) -> TargetSpec:
         if self.kind in ("edges", "bin_index") and self.edges is None:
             raise ValueError(f"target.kind `{self.kind}` needs `edges`")
-        edges = self.edges or (0.0, 1.0)
-        if len(edges) < 2 or any(a >= b for a, b in itertools.pairwise(edges)):
-            raise ValueError("`edges` must be two or more ascending numbers")
+        edges = self.edges or (0.0, 1.0, 2.0)
+        if len(edges) < 3 or any(a >= b for a, b in itertools.pairwise(edges)):
+            raise ValueError("`edges` must be three or more ascending numbers")
+        takes = {
+            "bins": ("equal_width", "quantile"),
+            "edges": ("edges", "bin_index", "equal_width", "quantile"),
+            "k": ("clusters",),
+            "outliers": ("clusters",),
+            "clusters": ("clusters",),
+            "scale": ("counts", "log1p", "bin_index"),
+        }
+        for name, kinds in takes.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise ValueError(f"`{name}` does not belong to target.kind `{self.kind}`")
         return self
 
 

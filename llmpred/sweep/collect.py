@@ -187,7 +187,7 @@ def label(run: ResolvedSpec) -> str:
         return f"{run.dataset} {run.base} zero-shot"
     adapter = spec.method.adapter
     kind = f"r{adapter.r}" if adapter.kind == "lora" else adapter.kind
-    return f"{run.dataset} {run.base} {kind} lr {spec.optim.lr:g} seed {spec.seed}"
+    return f"{run.dataset} {run.base} {kind} lr {spec.optim.top_lr:g} seed {spec.seed}"
 
 
 def fit(

@@ -223,6 +223,17 @@ class Task(ABC):
         """
         return None
 
+    def check_calibration(
+        self, spec: TaskSpec, loss: str | None, calibration: Calibration | None
+    ) -> None:
+        """Refuse a calibration, from a stranger's folder, that `calibrate` would not return.
+
+        Raises:
+            ValueError: with the law that it breaks.
+        """
+        if calibration is not None:
+            raise ValueError(f"the task {self.name} has none")
+
     def answers(
         self,
         examples: Sequence[Example],
@@ -252,6 +263,10 @@ class Task(ABC):
     def read(self, text: str, spec: TaskSpec) -> Any:
         """Return `Prediction.prediction` for a generated text."""
         return text.strip()
+
+    def primary(self, predictions: Sequence[Prediction], spec: TaskSpec) -> float:
+        """Return the primary metric alone, which may be quicker than all of them."""
+        return self.score(predictions, spec)[self.metric]
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], spec: TaskSpec) -> dict[str, float]:

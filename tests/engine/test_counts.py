@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 from llmpred import Predictor
 from llmpred.bases.resolve import resolve
 from llmpred.data.synthetic import SOURCES
+from llmpred.engine import boosted
 from llmpred.engine.models import Interrupted
 from llmpred.errors import SpecError
 from llmpred.spec.run import RunSpec
@@ -79,8 +83,6 @@ def test_it_runs_is_kept_and_answers_as_it_was_evaluated(
 
 
 def _answers(outcome: Any) -> list[Any]:
-    import json
-
     return [json.loads(text) for text in outcome.predictions["prediction"].to_pylist()]
 
 
@@ -160,6 +162,7 @@ def test_the_last_layers_alone_are_trained(tiny_causal: Path, tmp_path: Path) ->
             "its number of trees",
         ),
         ({"adapter": {"kind": "lora", "last_layers": 1}}, {}, {}, "belongs to adapter.kind `full`"),
+        ({"loss": "pinball"}, {"kind": "bin_index", "edges": [0, 1, 9]}, {}, "teaches quantiles"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -171,6 +174,97 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(SpecError, match=said):
         resolve(counts_spec(tiny_causal, method, target, optim=optim))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "said"),
+    [
+        ({"head": "classifier", "loss": "ordinal"}, None, "belongs to task `complexity`"),
+        ({"head": "label_scoring"}, {"kind": "log1p"}, "`target` belongs to task `complexity`"),
+    ],
+)
+def test_other_tasks_have_no_counts(
+    method: dict[str, Any], target: dict[str, Any] | None, said: str, tiny_causal: Path
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        resolve(run_spec(tiny_causal, method=method, task={"target": target}))
+
+
+@pytest.mark.parametrize(
+    "target", [{"kind": "quantile", "bins": 10, "tags": False}, {"kind": "quantile"}, {}]
+)
+def test_a_run_has_one_key_however_it_is_written(target: dict[str, Any], tiny_causal: Path) -> None:
+    plain = counts_spec(tiny_causal, {}, {"kind": "quantile"})
+    found = resolve(counts_spec(tiny_causal, {}, target))
+    assert found.key == resolve(plain).key
+    assert resolve(found.spec).key == found.key
+
+
+def test_the_lr_that_stages_replace_says_nothing(tiny_causal: Path) -> None:
+    stages = _staged([{"lr": 1e-3, "max_steps": 2}])
+    keys = {
+        resolve(counts_spec(tiny_causal, {}, {}, optim={**stages, "lr": lr})).key
+        for lr in (1e-2, 1e-5)
+    }
+    assert len(keys) == 1
+
+
+def test_counts_that_are_all_the_same_are_refused(tiny_causal: Path, tmp_path: Path) -> None:
+    path = tmp_path / "same.jsonl"
+    path.write_text("".join(f'{{"prompt": "p {i}", "counts": 0}}\n' for i in range(30)))
+    spec = counts_spec(tiny_causal, {}, {"kind": "quantile"})
+    source = {"source": str(path), "options": None}
+    spec = spec.model_copy(update={"dataset": spec.dataset.model_copy(update=source)})
+    with pytest.raises(SpecError, match="labels of kind `quantile` must be two or more"):
+        resolve(spec)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("calibration.json", '{"calibration": {}}', "calibration.json"),
+        ("calibration.json", None, "calibration.json"),
+        ("boosters.json", "[]", "boosters.json"),
+        ("boosters.json", '["tree\nmax_feature_idx=0\n"]', "boosters.json"),
+    ],
+)
+def test_a_folder_that_was_changed_is_refused(
+    file: str, content: str | None, said: str, tiny_causal: Path, tmp_path: Path
+) -> None:
+    outcome = carry_out(counts_spec(tiny_causal, *WAYS["boosted"]), tmp_path, keep_adapter=True)
+    assert outcome.adapter is not None
+    path = outcome.adapter / file
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SpecError, match=said):
+        Predictor.load(outcome.adapter, str(tiny_causal))
+    run = json.loads((outcome.adapter / "run.json").read_text())  # as a stranger would write it
+    there = [outcome.adapter / name for name in ("boosters.json", "calibration.json")]
+    run["files"] = {p.name: _sha256(p) for p in there if p.exists()}
+    (outcome.adapter / "run.json").write_text(json.dumps(run))
+    with pytest.raises(SpecError, match=said):
+        Predictor.load(outcome.adapter, str(tiny_causal))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("broken", ["left_child=7", "left_child=0", "tree_sizes=9"])
+def test_trees_that_do_not_end_are_refused(broken: str, tiny_causal: Path, tmp_path: Path) -> None:
+    """Where only sizes are wrong, which nobody needs, the trees are read as they are."""
+    outcome = carry_out(counts_spec(tiny_causal, *WAYS["boosted"]), tmp_path, keep_adapter=True)
+    assert outcome.adapter is not None
+    texts = json.loads((outcome.adapter / boosted.FILE).read_text())
+    name = broken.partition("=")[0]
+    texts[0] = re.sub(rf"(?m)^{name}=[-\d]+", broken, texts[0], count=1)
+    (outcome.adapter / boosted.FILE).write_text(json.dumps(texts))
+    if name == "tree_sizes":
+        boosted.read(outcome.adapter)
+        return
+    with pytest.raises(SpecError, match="does not end, or leaves its arrays"):
+        boosted.read(outcome.adapter)
 
 
 def test_rows_are_one_a_prompt(tiny_causal: Path) -> None:

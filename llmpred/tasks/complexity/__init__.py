@@ -6,13 +6,12 @@ Whatever a method is taught, its answer is mapped back to counts, so that all ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llmpred.data.fields import Example, Field
 from llmpred.errors import DataError, Problem, SpecError
-from llmpred.spec.run import TargetSpec, TaskSpec
-from llmpred.tasks.base import ID, LEVELS, Calibration, Prediction, Task
+from llmpred.spec.run import ClusterSpec, TargetSpec, TaskSpec
+from llmpred.tasks.base import ID, LEVELS, Calibration, Prediction, Task, mean
 from llmpred.tasks.complexity.counting import count
 from llmpred.tasks.complexity.tags import PROMPT_FEATURES, prompt_features, tagged
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BINS, CLUSTERS, CLUSTERS_WITHOUT_OUTLIERS = 10, 10, 8  # unless a spec says otherwise
+BINS = 10  # unless a spec says otherwise
+DIGITS = 10  # that are kept of what is learnt: the last ones differ from one machine to another
 
 
 class Complexity(Task):
@@ -230,20 +230,43 @@ class Complexity(Task):
         from llmpred.tasks.complexity import mapping
         from llmpred.tasks.complexity.routes import limits_of
 
-        limits = [*limits_of(np.array([example["counts"] for example in train], float))]
+        counts = np.array([example["counts"] for example in train], float)
+        limits = limits_of(counts)
         if not _target(spec).is_regression:
-            counts = np.array([example["counts"] for example in train], float)
             have = np.array([self.label(example, spec) for example in train], int)
             table = mapping.counts_by_label(have, counts, _size(_target(spec)), LEVELS)
-            return {
-                "labels": [asdict(each) for each in table],
-                "mixture": loss == "ordinal",
-                "limits": limits,
-            }
-        rows, scores = held_out()
-        counts = np.array([example["counts"] for example in rows], float)
-        values = asdict(mapping.from_scores(_middle(scores), counts, LEVELS))
-        return {"values": values, "limits": limits}
+            if loss != "ordinal":  # the likeliest label is read, not a mixture
+                table = [each.model_copy(update={"counts": ()}) for each in table]
+            read = mapping.Readings(labels=tuple(table), mixture=loss == "ordinal", limits=limits)
+        else:
+            rows, scores = held_out()
+            known = np.array([example["counts"] for example in rows], float)
+            values = mapping.from_scores(_middle(scores), known, LEVELS)
+            read = mapping.Readings(values=values, limits=limits)
+        return read.model_dump(mode="json")
+
+    def check_calibration(
+        self, spec: TaskSpec, loss: str | None, calibration: Calibration | None
+    ) -> None:
+        """Refuse what `calibrate` would not have returned.
+
+        Raises:
+            ValueError: with the law that it breaks.
+        """
+        from llmpred.tasks.complexity.mapping import Readings
+
+        if calibration is None:
+            raise ValueError("there must be one, which says what scores mean in counts")
+        read, target = Readings.model_validate(calibration), _target(spec)
+        if (read.values is not None) != target.is_regression:
+            raise ValueError(f"it must be of a target of kind `{target.kind}`")
+        if read.labels is not None and len(read.labels) != _size(target):
+            raise ValueError(f"it must be of {_size(target)} labels")
+        quantiles = (
+            [read.values.residuals] if read.values else [e.quantiles for e in read.labels or ()]
+        )
+        if not quantiles or any(len(each) != len(LEVELS) for each in quantiles):
+            raise ValueError(f"it must have {len(LEVELS)} quantiles")
 
     def answers(
         self,
@@ -257,24 +280,24 @@ class Complexity(Task):
 
         from llmpred.tasks.complexity import mapping
 
-        assert calibration is not None
         if not scores:
             return []
+        read = mapping.Readings.model_validate(calibration)
         target, rows = _target(spec), np.array(scores, float)
         labels: list[int | None] = [None] * len(rows)
-        if not target.is_regression:
-            table = [mapping.LabelCounts(**each) for each in calibration["labels"]]
+        if read.labels is not None:
             best = rows.argmax(1)
             labels = best.tolist()
             mean, quantiles = (
-                mapping.expected(np.exp(rows), table, LEVELS)
-                if calibration["mixture"]
-                else mapping.plain(best, table)
+                mapping.expected(np.exp(rows), read.labels, LEVELS)
+                if read.mixture
+                else mapping.plain(best, read.labels)
             )
         else:
             assert target.scale is not None  # settled
+            assert read.values is not None  # checked
             taught = rows * target.scale[1] + target.scale[0]
-            mean, quantiles = mapping.Scalar(**calibration["values"]).apply(_middle(scores))
+            mean, quantiles = read.values.apply(_middle(scores))
             if rows.shape[1] > 1:
                 counts = np.expm1(taught) if target.kind == "log1p" else taught
                 quantiles = np.sort(np.maximum(counts, 0.0), axis=1)
@@ -300,6 +323,12 @@ class Complexity(Task):
             "route": depth(np.array([median]), (low, high))[0],
             "type": task_type(str(example["prompt"])),
         }
+
+    def primary(self, predictions: Sequence[Prediction], spec: TaskSpec) -> float:
+        """Return 1 / (1 + mean absolute error of the median)."""
+        middle = LEVELS.index(0.5)
+        off = [abs(p.target["counts"] - p.prediction["quantiles"][middle]) for p in predictions]
+        return 1 / (1 + mean(off))
 
     def score(self, predictions: Sequence[Prediction], spec: TaskSpec) -> dict[str, float]:
         """Return the errors in counts, and how well the method's own labels were found."""
@@ -397,24 +426,39 @@ def _settled(
     from llmpred.tasks.complexity import labels
 
     notes: tuple[str, ...] = ()
-    change: dict[str, Any] = {}
+    change: dict[str, Any] = {"tags": target.tags or None}
     if target.is_regression:
         taught = _taught(target, counts)
-        change["scale"] = (float(taught.mean()), float(taught.std()) or 1.0)
+        change["scale"] = _rounded((float(taught.mean()), float(taught.std()) or 1.0))
     elif target.kind == "clusters":
         outliers = target.outliers or "keep"
-        few = CLUSTERS if outliers == "keep" else CLUSTERS_WITHOUT_OUTLIERS
-        change["clusters"] = labels.fit_clusters(
-            counts, _features(prompts), k=target.k or few, outliers=outliers
+        found = labels.fit_clusters(
+            counts, _features(prompts), k=target.k or labels.K[outliers], outliers=outliers
         )
+        clusters = ClusterSpec(
+            center=_rounded(found.center),
+            scale=_rounded(found.scale),
+            centroids=tuple(map(_rounded, found.centroids)),
+            limit=None if found.limit is None else _rounded([found.limit])[0],
+        )
+        change |= {"clusters": clusters, "k": len(clusters.centroids), "outliers": outliers}
     elif target.kind != "edges":
         make = {"equal_width": labels.equal_width_edges, "quantile": labels.quantile_edges}
         bins = target.bins or BINS
         edges = make[target.kind](counts, bins)
-        change["edges"] = edges.edges
+        change |= {"edges": _rounded(edges.edges), "bins": bins}
         if edges.merged:
             notes = (
                 f"{edges.merged} of {bins} quantile bins fall together: {len(edges.edges) - 1} are "
                 "left",
             )
-    return target.model_copy(update=change), notes
+    target = target.model_copy(update=change)
+    if not target.is_regression and _size(target) < 2:
+        law = f"labels of kind `{target.kind}` must be two or more, but all counts have the same"
+        fix = "Count something else (`task.target.counts`), or take another kind."
+        raise SpecError(Problem(law, "task.target", fix))
+    return target, notes
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.{DIGITS}g}") for value in values)

@@ -6,11 +6,14 @@ loss; so all of them are told, for labels, for probabilities of labels and for n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, model_validator
+
 from llmpred.errors import DataError, Problem
+from llmpred.spec.run import Frozen
 from llmpred.tasks.base import LEVELS
 from llmpred.tasks.complexity.labels import checked
 
@@ -24,15 +27,14 @@ if TYPE_CHECKING:
 BATCH = 1_000  # rows whose mixtures are held at once
 
 
-@dataclass(frozen=True)
-class LabelCounts:
+class LabelCounts(Frozen):
     """The counts of the training rows with a label; of all training rows where none has it.
 
     Attributes:
         n: training rows with the label.
         mean, median: of the counts.
         quantiles: at the levels asked for, between neighbours linearly.
-        counts: ascending.
+        counts: of the rows with the label, ascending; none where no row has it.
     """
 
     n: int
@@ -69,7 +71,7 @@ def counts_by_label(
                 mean=float(meant.mean()),
                 median=float(np.median(meant)),
                 quantiles=tuple(np.quantile(meant, levels).tolist()),
-                counts=tuple(meant.tolist()),
+                counts=tuple(np.sort(own).tolist()),
             )
         )
     return table
@@ -118,10 +120,10 @@ def expected(
         law = f"probabilities of {len(table)} labels must be [rows, {len(table)}] and sum to 1"
         raise DataError(Problem(f"{law}, but their shape is {probabilities.shape}", "predictions"))
     means = probabilities @ np.array([label.mean for label in table])
-    values = np.unique(np.concatenate([label.counts for label in table]))
-    reached = np.array(
-        [np.searchsorted(label.counts, values, side="right") / len(label.counts) for label in table]
-    )
+    everything = np.sort(np.concatenate([label.counts for label in table]))
+    values = np.unique(everything)
+    own = [label.counts or everything for label in table]
+    reached = np.array([np.searchsorted(c, values, side="right") / len(c) for c in own])
     quantiles = np.empty((len(probabilities), len(levels)))
     for start in range(0, len(probabilities), BATCH):
         batch = slice(start, start + BATCH)
@@ -133,18 +135,23 @@ def expected(
     return means, quantiles
 
 
-@dataclass(frozen=True)
-class Scalar:
-    """How numbers become counts; plain JSON by `dataclasses.asdict`, and back by `Scalar(**…)`.
+class Scalar(Frozen):
+    """How numbers become counts.
 
     Attributes:
         x, y: numbers, ascending, and the mean counts at them; linear between, constant beyond.
         residuals: quantiles of log1p(counts) about log1p(mean), by level.
     """
 
-    x: Sequence[float]
-    y: Sequence[float]
-    residuals: Sequence[float]
+    x: tuple[float, ...] = Field(min_length=1)
+    y: tuple[float, ...]
+    residuals: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Scalar:
+        if len(self.x) != len(self.y) or any(a > b for a, b in itertools.pairwise(self.x)):
+            raise ValueError("`x` must ascend, and `y` have a value for each")
+        return self
 
     def apply(self, scores: Floats) -> tuple[Floats, Floats]:
         """Return mean counts, float64 [rows], and quantiles, float64 [rows, levels].
@@ -185,8 +192,26 @@ def from_scores(
     x, y = fitted.X_thresholds_, fitted.y_thresholds_
     residuals = np.log1p(counts) - np.log1p(np.interp(scores, x, y))
     return Scalar(
-        tuple(x.tolist()), tuple(y.tolist()), tuple(np.quantile(residuals, levels).tolist())
+        x=tuple(x.tolist()),
+        y=tuple(y.tolist()),
+        residuals=tuple(np.quantile(residuals, levels).tolist()),
     )
+
+
+class Readings(Frozen):
+    """How a model's scores are read as counts.
+
+    Attributes:
+        labels: what each label stands for; None of a regression.
+        mixture: whether probabilities of labels are read, rather than the likeliest label.
+        values: what a number stands for; None of labels.
+        limits: thirds of the training counts, for routes.
+    """
+
+    labels: tuple[LabelCounts, ...] | None = None
+    mixture: bool = False
+    values: Scalar | None = None
+    limits: tuple[float, float]
 
 
 def _finite(scores: Any) -> Floats:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,9 @@ def test_labels_stand_for_their_training_counts():
     assert [label.mean for label in table] == pytest.approx([3, 15, COUNTS.mean(), 100])
     assert [label.median for label in table] == [2, 15, 8, 100]
     assert table[0].quantiles == pytest.approx(np.quantile([1, 2, 6], LEVELS))
-    assert table[2].counts == tuple(COUNTS)  # nothing better is known of a label without rows
+    assert table[2].counts == ()
+    everything = np.eye(4)[[2]]  # nothing better is known of a label without rows
+    assert expected(everything, table)[1][0, 2] == 6
     means, quantiles = plain(np.array([1, 3, 0]), table)
     assert means.tolist() == [15, 100, 3]
     assert quantiles.shape == (3, 5)
@@ -107,7 +107,7 @@ def test_scores_become_counts_by_isotonic_regression():
     own = found.apply(scores)[1]
     covered = (counts[:, None] <= own + 1e-9).mean(axis=0)
     assert covered == pytest.approx(LEVELS, abs=0.02)
-    again = Scalar(**json.loads(json.dumps(asdict(found))))
+    again = Scalar.model_validate_json(found.model_dump_json())
     np.testing.assert_array_equal(again.apply(asked)[1], quantiles)
 
 
