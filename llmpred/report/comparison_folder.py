@@ -20,6 +20,7 @@ from llmpred.report.parts import part_of
 from llmpred.report.schemes_plots import plot_price, plot_scores
 from llmpred.report.tables import Column, Page, Part, Picture, Section, Table
 from llmpred.spec.space import Published
+from llmpred.wording import counted
 
 MADE = ".llmpred-comparison.json"  # what of the folder is ours: path -> size
 HTML, MARKDOWN = "report.html", "report.md"
@@ -116,7 +117,8 @@ def write(
     """
     if not any(scheme.scored for group in groups for scheme in group.schemes):
         law = f"a comparison needs a run with a score, but {ledger.storage.root} has none of these"
-        fix = "Collect them; `llmpred ledger ls --attempts` says why runs failed."
+        why = ledger.storage.hint("llmpred ledger ls --attempts")
+        fix = f"Collect them; `{why}` says why runs failed."
         raise InputError(Problem(law, title, fix))
     with made_anew(out) as folder:
         return _write(folder, title, groups, ledger, published, notes, confidence, ask)
@@ -247,8 +249,8 @@ def _section(
         pictures.append(Picture(price, f"{group.metric} against the latency of one text"))
     rows = rows_of(group)
     lead = (
-        f"{len(group.schemes)} schemes on the same "
-        f"{'rows' if rows is None else f'{rows:,} evaluation rows'}. Primary metric: "
+        f"{counted(len(group.schemes), 'scheme')} on the same "
+        f"{'rows' if rows is None else counted(rows, 'evaluation row')}. Primary metric: "
         f"{group.metric}. Differences and tests are against {group.reference}."
     )
     warnings = (*found.warnings, *part.warnings, *asked.warnings)

@@ -105,7 +105,7 @@ def test_files_of_every_form_are_answered(
         ran = llmpred("infer", model, "--file", source, "--out", out)
         assert ran.code == 0, ran.err
         assert "5 rows answered" in ran.err
-        assert "1 inputs truncated" in ran.err
+        assert "1 input truncated" in ran.err
         found = read(out)
         close(found, wanted)
         assert [row["text"] for row in found] == TEXTS
