@@ -1,7 +1,8 @@
 """The commands in the documents work as written.
 
 A fenced `bash` or `console` block under the line `<!-- ci: run -->` is run. All blocks of a
-document run in order, as one script, in a fresh copy of the project with a fresh home folder.
+document run in order, as one script, in a fresh copy of the project with a fresh home folder. There
+a space, a `yaml` block under `<!-- space -->` that opens with `# NAME.yaml`, lies in that file.
 """
 
 import os
@@ -15,6 +16,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^<!-- ci: run -->\n+```(bash|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPACE = re.compile(
+    r"^<!-- space -->\n+```yaml\n(# ([\w-]+\.yaml).*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def documents() -> list[Path]:
@@ -22,14 +26,18 @@ def documents() -> list[Path]:
 
 
 def script(text: str) -> str:
-    """Commands of the marked blocks of `text`; in a console block, what stands after `$ `."""
+    """Commands of the marked blocks of `text`; in a console block, what stands after `$ `.
+
+    Before them, where there are any, its spaces are written.
+    """
     parts = []
     for kind, body in BLOCK.findall(text):
         if kind == "console":
             prompts = re.findall(r"^\$ ((?:.*\\\n)*.*)$", body, re.MULTILINE)
             body = "\n".join(prompts) + "\n"
         parts.append(body)
-    return "".join(parts)
+    spaces = [f"cat > {name} <<'END'\n{body}END\n" for body, name in SPACE.findall(text)]
+    return "".join([*spaces, *parts]) if parts else ""
 
 
 def test_marked_blocks_are_found_in_order():
@@ -37,7 +45,11 @@ def test_marked_blocks_are_found_in_order():
         "<!-- ci: run -->\n```bash\necho a  # one\n```\n\n```bash\nnot this\n```\n"
         "<!-- ci: run -->\n\n```console\n$ echo b \\\n    c\nb c\n$ echo d\n```\n"
     )
-    assert script(text) == "echo a  # one\necho b \\\n    c\necho d\n"
+    commands = "echo a  # one\necho b \\\n    c\necho d\n"
+    assert script(text) == commands
+    space = "<!-- space -->\n```yaml\n# s.yaml: one\nname: s\n```\n"
+    assert script(text + space) == f"cat > s.yaml <<'END'\n# s.yaml: one\nname: s\nEND\n{commands}"
+    assert script(space) == ""
 
 
 def test_every_mark_stands_above_a_block():

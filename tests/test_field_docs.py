@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "search_spaces.md"
 BLOCK = re.compile(r"^(?:<!-- (space|run) -->\n)?```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADS = {name: registry.get(name).heads for name in registry.names()}
-DOCUMENTS = [PAGE, ROOT / "README.md", ROOT / "README.zh.md"]
+DOCUMENTS = [PAGE, ROOT / "docs" / "comparing.md", ROOT / "README.md", ROOT / "README.zh.md"]
 FIELDS = runpy.run_path(str(ROOT / "docs" / "fields.py"))
 
 

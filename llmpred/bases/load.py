@@ -120,11 +120,16 @@ def load_model(
 
 
 def _hush() -> None:
-    """Keep progress bars, load reports and notes on optional kernels out of a sweep's log."""
+    """Keep progress bars, load reports and notes on optional kernels out of a sweep's log.
+
+    PEFT asks models for a property that transformers deprecates: nothing that a user could mend.
+    """
     import logging
+    import warnings
 
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

@@ -22,6 +22,7 @@ from llmpred.cli.common import (
 )
 from llmpred.cli.common import table as show_table
 from llmpred.errors import InputError, Problem, nearest
+from llmpred.wording import counted
 
 if TYPE_CHECKING:
     from llmpred.report.comparison import Comparison
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 SUITES = ("metrics", "confidence", "robustness")
 SUITE = "metrics,confidence"
-WARNED = 6  # warnings on the screen
 
 
 def compare(
@@ -102,12 +102,18 @@ def compare(
             limits = Limits(max_hours, max_concurrent=max_concurrent)
             result = carry_out(loaded.name, planned, ledger, tracking, limits, address, quiet=json)
         if result is None or not result.interrupted:
+            if not json:
+                steps = [f"measuring latency on {counted(latency, 'text')}"] if latency else []
+                steps += ["asking for robustness"] if perturbing else []
+                said = ", ".join([*steps, "drawing plots"])
+                console(stderr=True).print(f"{said} …", markup=False)
             found = folders.write(
                 out,
                 f"Comparison: {loaded.name}",
                 groups_of(planned.runs.values(), ledger, reference),
                 ledger,
                 published=loaded.published,
+                own=loaded.own,
                 notes=planned.notes,
                 confidence="confidence" in wanted,
                 ask=partial(ask, storage=ledger.storage.root, texts=latency, perturbing=perturbing),

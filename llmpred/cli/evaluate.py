@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
@@ -19,6 +19,7 @@ from llmpred.cli.common import (
     print_json,
     split,
     wait_passively,
+    warn,
 )
 from llmpred.cli.common import table as show_table
 from llmpred.cli.compare import suite_of
@@ -138,6 +139,7 @@ def evaluate(
     ):
         if part in results:
             show(results[part])
+    warn(_warnings(results))
     for part, why in without.items():
         complain(f"no {part}: {why}")
     if out is not None:
@@ -241,6 +243,26 @@ def _write(found: Answered, results: Mapping[str, Any], out: Path) -> list[Path]
 
 
 # --- on the screen --------------------------------------------------------------------------------
+
+
+def _warnings(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what makes figures mean less than they seem to."""
+    from llmpred.evaluation.significance import wilson
+    from llmpred.report.classification import never_predicted
+    from llmpred.report.comparison import is_near
+
+    figures, robust = results.get("metrics", {}), results.get("robustness")
+    if figures.get("never_predicted"):
+        yield f"labels that are never predicted: {never_predicted(figures)}"
+    if robust is not None:
+        accuracy, share = robust["original_accuracy"], robust["majority_share"]
+        lower, _ = wilson(round(accuracy * robust["n"]), robust["n"])
+        if is_near(lower, share):
+            yield (
+                f"robustness says little of this run: its accuracy ({accuracy:.3f}) is not clearly "
+                f"better than always giving the commonest label ({share:.3f}), and answers that "
+                "never change are robust"
+            )
 
 
 def _show_metrics(told: Mapping[str, Any]) -> None:

@@ -115,7 +115,8 @@ def _row(key: str, table: Path | None, storage: str) -> tuple[pa.Table, str]:
         record = ledger.get(key)
         if record.spec is None or not record.spec.trains:
             law = f"an explanation is of a run that trains, but {record.key[:10]} does not"
-            raise InputError(Problem(law, ledger.storage.root, "See `llmpred ledger ls`."))
+            fix = f"See `{ledger.storage.hint('llmpred ledger ls')}`."
+            raise InputError(Problem(law, ledger.storage.root, fix))
         return run_row(ledger, record.key), f"{record.key[:10]} {record.dataset} {record.base}"
     source = read([table])
     if not key.isdigit() or not 1 <= int(key) <= source.num_rows:

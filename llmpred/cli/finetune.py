@@ -154,12 +154,11 @@ def _report(
     record: RunRecord, ledger: Ledger, out: Path | None, untracked: str | None, json: bool
 ) -> None:
     """Say what the run scored, what it took and where its weights are."""
+    from llmpred.cli.runs import untouched_score
     from llmpred.report.run_folder import weights_name
     from llmpred.sweep.progress import duration
 
-    base = None
-    if record.zero_shot_key and ledger.has(record.zero_shot_key):
-        base = ledger.get(record.zero_shot_key).accuracy_r
+    base = untouched_score(record, ledger)
     where = f"{ledger.storage.root}/{record.adapter}" if record.adapter else None
     if out is not None and record.adapter and record.spec is not None:
         where = str(out / weights_name(record.spec.method))
@@ -192,7 +191,7 @@ def _report(
         + ("a process" if distributed else "at its peak"),
         "processes": f"{distributed['workers']}, {distributed['strategy']}" if distributed else "1",
         "weights": where or "none were kept",
-        "more": f"llmpred ledger show {record.key[:10]}",
+        "more": ledger.storage.hint(f"llmpred ledger show {record.key[:10]}"),
     }
     for name, value in lines.items():
         console().print(f"{name:<11} {value}", markup=False, soft_wrap=True)

@@ -27,6 +27,7 @@ from llmpred.cli.common import (
     wait_passively,
 )
 from llmpred.errors import InputError, LlmpredError, Problem
+from llmpred.wording import counted
 
 if TYPE_CHECKING:
     from llmpred.inference import Answer, Predictor
@@ -169,11 +170,11 @@ def _answer_file(
     if json and out is not None:
         print_json({"key": predictor.key, "out": str(out), "rows_per_second": rate, **asdict(done)})
         return
-    said = f"{done.rows:,} rows answered in {done.seconds:.1f} s ({rate:,.0f} a second)"
+    said = f"{counted(done.rows, 'row')} answered in {done.seconds:.1f} s ({rate:,.0f} a second)"
     if done.skipped:
-        said += f", {done.skipped:,} bad rows left out"
+        said += f", {counted(done.skipped, 'bad row')} left out"
     if done.truncated:
-        said += f", {done.truncated:,} inputs truncated"
+        said += f", {counted(done.truncated, 'input')} truncated"
     complain(said + (f"; see {out}" if out else ""))
 
 
@@ -182,21 +183,20 @@ def _progress() -> Iterator[Callable[[int], None]]:
     """Give what tells people how many rows are answered: a live line, or one every ten seconds."""
     shown, started, said = console(stderr=True), time.monotonic(), time.monotonic()
 
-    def counted(rows: int) -> str:
-        return (
-            f"{rows:,} rows answered, {rows / max(time.monotonic() - started, 1e-9):,.0f} a second"
-        )
+    def so_far(rows: int) -> str:
+        rate = rows / max(time.monotonic() - started, 1e-9)
+        return f"{counted(rows, 'row')} answered, {rate:,.0f} a second"
 
     if shown.is_terminal:
         with shown.status("reading") as status:
-            yield lambda rows: status.update(counted(rows))
+            yield lambda rows: status.update(so_far(rows))
         return
 
     def tell(rows: int) -> None:
         nonlocal said
         if time.monotonic() - said > SAID_SECONDS:
             said = time.monotonic()
-            complain(counted(rows))
+            complain(so_far(rows))
 
     yield tell
 
@@ -282,7 +282,8 @@ def _show(
             title=title,
         )
     if cut := sum(answer.truncated for answer in answers):
-        complain(f"{cut} inputs were longer than {predictor.spec.task.max_length} tokens and cut")
+        limit = predictor.spec.task.max_length
+        complain(f"longer than {limit} tokens, and cut: {counted(cut, 'input')}")
 
 
 def _brief(given: Any) -> str:

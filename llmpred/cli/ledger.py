@@ -28,6 +28,7 @@ from llmpred.cli.common import (
     task_heads,
 )
 from llmpred.errors import InputError, Problem, SpecError, StorageError, nearest
+from llmpred.wording import counted
 
 if TYPE_CHECKING:
     from llmpred.bases.resolve import ResolvedSpec
@@ -99,7 +100,7 @@ def ls(
     body = [[_short(name, value) for name, value in row.items()] for row in shown]
     table([name.removeprefix("method.") for name in wanted], body)
     if len(ordered) > limit:
-        typer.echo(f"{limit} of {len(ordered):,} runs; --limit shows more")
+        typer.echo(f"{limit} of {counted(len(ordered), 'run')}; --limit shows more")
 
 
 @app.command()
@@ -202,7 +203,7 @@ def diff(
         )
         return
     if len(runs) > 1:
-        line(f"nearest of {len(runs)} runs of {spec}: {nearest_run.key[:10]}")
+        line(f"nearest of {counted(len(runs), 'run')} of {spec}: {nearest_run.key[:10]}")
     if found:
         names = ["what", f"record {record.key[:10]}", f"run {nearest_run.key[:10]}"]
         table(names, [[_brief(side) for side in _sides(each).values()] for each in found])
@@ -380,8 +381,9 @@ def _existing(storage: str) -> Ledger:
 
 def _warn_of_damage(ledger: Ledger) -> None:
     if ledger.damaged:
-        count = len(ledger.damaged)
-        complain(f"{count} damaged files count as absent; `llmpred ledger verify` names them")
+        damaged = counted(len(ledger.damaged), "damaged file")
+        verify = ledger.storage.hint("llmpred ledger verify")
+        complain(f"counted as absent: {damaged}; `{verify}` says which")
 
 
 def _pairs(options: Iterable[str] | None, option: str) -> dict[str, str]:

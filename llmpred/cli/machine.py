@@ -23,6 +23,7 @@ from llmpred.cli.common import (
     size,
 )
 from llmpred.errors import InputError, LlmpredError, Problem
+from llmpred.wording import counted
 
 GB = 10**9
 TOLD = ("torch", "transformers", "peft", "ray", "mlflow")
@@ -236,7 +237,7 @@ def _writable(storage: str) -> Iterator[Finding]:
     try:
         ledger = open_ledger(storage)
         ledger.storage.check_writable()
-        yield Finding("ok", "storage", f"{storage}: writable, {len(ledger.keys()):,} runs")
+        yield Finding("ok", "storage", f"{storage}: writable, {counted(len(ledger.keys()), 'run')}")
     except LlmpredError as error:
         yield Finding("fail", "storage", str(error))
 

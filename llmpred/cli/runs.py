@@ -32,9 +32,10 @@ from llmpred.cli.common import (
     task_heads,
 )
 from llmpred.errors import InputError, Problem, StorageError
+from llmpred.wording import counted
 
 if TYPE_CHECKING:
-    from llmpred.ledger import Ledger
+    from llmpred.ledger import Ledger, RunRecord
     from llmpred.ledger import Storage as Root
     from llmpred.spec.run import RunSpec
     from llmpred.spec.space import Space
@@ -125,7 +126,7 @@ def plan(
     table(
         ["key", "paid", "dataset", "base", "what", "rows", "seconds"],
         [[row["key"][:10], "yes" if row["paid"] else "", *list(row.values())[2:]] for row in shown],
-        title=f"{loaded.name}: {len(rows)} runs",
+        title=f"{loaded.name}: {counted(len(rows), 'run')}",
     )
     out = console()
     if len(rows) > len(shown):
@@ -138,10 +139,11 @@ def plan(
     parts = ", ".join(f"{n} {size(b)}" for n, b in dataclasses.asdict(guess.memory).items() if b)
     time = duration(seconds) if seconds is not None else "unknown"
     price = "give --price-per-hour" if known else "unknown"
+    kind = "GPU worker" if gpu_memory else "worker"
     lines = [
         f"to run   {summary['todo']} of {summary['runs']}, {summary['paid']} paid for, "
-        f"in {summary['packs']} packs",
-        f"time     {time} on {workers} {'GPU ' if gpu_memory else ''}workers ({guess.basis})",
+        f"in {counted(summary['packs'], 'pack')}",
+        f"time     {time} on {counted(workers, kind)} ({guess.basis})",
         f"memory   {size(guess.memory.total)} {each} at its peak ({parts}); {fits} in this {where} "
         f"{size(memory)}",
         f"disk     {size(guess.disk_bytes)} in {ledger.storage.root}",
@@ -149,7 +151,8 @@ def plan(
     ]
     if unknown and known:
         lines.append(
-            f"         {unknown} runs have no estimate and are not counted in time and cost"
+            f"         not counted in time and cost, for want of an estimate: "
+            f"{counted(unknown, 'run')}"
         )
     lines += [f"note     {note}" for note in planned.notes]
     out.print("\n".join(lines), markup=False)
@@ -477,21 +480,20 @@ def _prune_adapters(planned: Plan, tried: Iterable[str], ledger: Ledger) -> None
     """
     if not any(run.spec.execution.keep == "best" for run in planned.runs.values()):
         return
+    from llmpred.ledger.record import best_first
+
     recorded = ledger.keys()
     records = [ledger.get(key) for key in dict.fromkeys(tried) if key in recorded]
+    records = [record for record in records if record.adapter is not None]
     kept: set[str] = set()
-    best: dict[tuple[str, str, str], tuple[float, str]] = {}
-    for record in records:
+    best: dict[tuple[str, str, str], RunRecord] = {}
+    for record in sorted(records, key=lambda record: best_first(record.accuracy_r, record.key)):
         assert record.spec is not None  # a run of this project, not an imported row
-        if record.adapter is None:
-            continue
         if record.spec.execution.keep == "all":
             kept.add(record.train_key)
-        group = (record.spec.task.name, record.dataset, record.base)
-        score = -1.0 if record.accuracy_r is None else record.accuracy_r
-        best[group] = max(best.get(group, (-2.0, "")), (score, record.train_key))
-    kept |= {train_key for _, train_key in best.values()}
-    for train_key in {record.train_key for record in records if record.adapter} - kept:
+        best.setdefault((record.spec.task.name, record.dataset, record.base), record)
+    kept |= {record.train_key for record in best.values()}
+    for train_key in {record.train_key for record in records} - kept:
         ledger.storage.delete_folder(f"adapters/{train_key}")
 
 
@@ -506,6 +508,7 @@ def _report(
     """Say what was collected and what to do next; leave with 0 only if every run has an outcome."""
     import pyarrow as pa
 
+    from llmpred.ledger.record import best_first
     from llmpred.sweep.orders import FAILED
     from llmpred.sweep.progress import duration
 
@@ -543,22 +546,26 @@ def _report(
             }
         )
     elif not result.done and not result.interrupted:
-        complain(f"all {len(planned.runs)} runs of {space.name} are paid for; nothing to do")
+        complain(
+            f"{counted(len(planned.runs), 'run')} of {space.name}, all paid for; nothing to do"
+        )
     else:
-        shown = sorted(rows, key=lambda row: -(row["accuracy_r"] or 0.0))[:SHOWN]
-        counted = f"{len(rows)} of {len(planned.runs)} runs recorded"
+        shown = sorted(rows, key=lambda row: best_first(row["accuracy_r"], row["key"]))[:SHOWN]
+        recorded = f"{len(rows)} of {counted(len(planned.runs), 'run')} recorded"
         table(
             ["key", "dataset", "base", "what", "accuracy_r", "status", "seconds"],
             [[row["key"][:10], *list(row.values())[1:]] for row in shown],
-            title=f"{space.name}: {counted} in {duration(result.seconds)}",
+            title=f"{space.name}: {recorded} in {duration(result.seconds)}",
         )
         if len(rows) > len(shown):
-            complain(f"{len(rows) - len(shown)} more: llmpred ledger ls")
+            more = ledger.storage.hint("llmpred ledger ls")
+            complain(f"{len(rows) - len(shown)} more: {more}")
         _show_effects([outcomes[key] for key in planned.runs if key in outcomes])
         if failed and not result.interrupted:
+            why = ledger.storage.hint("llmpred ledger ls --attempts")
             complain(
-                f"{len(failed)} runs have no outcome yet; the same command tries them again, and "
-                "`llmpred ledger ls --attempts` says why they failed"
+                f"without an outcome yet: {counted(len(failed), 'run')}; the same command tries "
+                f"again, and `{why}` says what failed"
             )
     leave(result.interrupted, bool(failed), untracked, json)
 
@@ -592,11 +599,12 @@ def _report_search(
     json: bool,
 ) -> None:
     """Show the trials of each combination, best first, and the best run of all."""
+    from llmpred.ledger.record import best_first
     from llmpred.spec.space import combinations
     from llmpred.sweep.progress import duration
 
     searched = combinations(space)
-    trials = sorted(result.trials, key=lambda t: (t.combination, -(t.accuracy_r or -1.0)))
+    trials = sorted(result.trials, key=lambda t: (t.combination, *best_first(t.accuracy_r, t.key)))
     recorded = ledger.keys()
     failed = [
         t for t in trials if t.state not in ("stopped", "interrupted") and t.key not in recorded
@@ -618,29 +626,38 @@ def _report_search(
     else:
         stopped = sum(trial.state == "stopped" for trial in trials)
         table(
-            ["combination", "key", "accuracy_r", "state", "steps", "validation loss", "values"],
+            ["combination", "key", "accuracy_r", "state", "validation loss", "at step", "values"],
             [
                 [
                     str(searched[trial.combination]),
                     trial.key[:10],
                     trial.accuracy_r,
                     trial.state,
-                    trial.steps or None,
                     trial.validation_loss,
+                    trial.steps or None,
                     ", ".join(f"{name} {cell(value)}" for name, value in trial.values.items()),
                 ]
                 for trial in trials[:SHOWN]
             ],
-            title=f"{space.name}: {len(trials)} trials, {stopped} stopped early, "
+            title=f"{space.name}: {counted(len(trials), 'trial')}, {stopped} stopped early, "
             f"in {duration(result.seconds)}",
         )
         for one in lost:
             complain(f"{one['state']} {one['key'][:10]}: {one['message']}")
         if result.best is not None:
-            complain(
-                f"best {result.best.accuracy_r:.4g}: llmpred ledger show {result.best.key[:10]}"
-            )
+            show = ledger.storage.hint(f"llmpred ledger show {result.best.key[:10]}")
+            complain(f"best {result.best.accuracy_r:.4g}: {show}")
+            base = untouched_score(ledger.get(result.best.key), ledger)
+            if base is not None and base > (result.best.accuracy_r or 0.0):
+                complain(f"its untouched base scores more, {base:.4g}: training has not helped yet")
     leave(result.interrupted, bool(lost), untracked, json)
+
+
+def untouched_score(record: RunRecord, ledger: Ledger) -> float | None:
+    """Return what the untouched base of a run scored on the same evaluation, if that is there."""
+    if record.zero_shot_key is None or not ledger.has(record.zero_shot_key):
+        return None
+    return ledger.get(record.zero_shot_key).accuracy_r
 
 
 def leave(interrupted: str | None, failed: bool, untracked: str | None, json: bool) -> None:

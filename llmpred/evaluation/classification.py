@@ -176,7 +176,8 @@ def metrics(found: Classified, positive: str | None = None) -> dict[str, Any]:
         `confusion_columns`, with one more where an answer is no label, of which there are
         `no_label`: they count as wrong, and for the Matthews correlation as a label. `majority`
         and `majority_share`: the commonest target, whose share is the accuracy of always saying so.
-        `undefined`: why a figure is None.
+        `never_predicted`: labels that are targets but no answers. `undefined`: why a figure is
+        None, or is 0 by convention, as the precision of a label that is never predicted.
 
     Raises:
         InputError: if `positive` is no label, or there are more than two.
@@ -192,6 +193,9 @@ def metrics(found: Classified, positive: str | None = None) -> dict[str, Any]:
     per_label, averages = _by_label(found)
     undefined = _areas(found, per_label)
     support = counts.sum(axis=1)
+    never = [found.labels[i] for i in np.flatnonzero((support > 0) & (counts.sum(axis=0)[:k] == 0))]
+    reason = "0/0, counted as 0: the label is never predicted"
+    undefined |= {f"per_label.{label}.precision": reason for label in never}
     varied = np.count_nonzero(counts) > 1  # scikit-learn warns of a single cell
     matthews = float(matthews_corrcoef(found.targets, found.predicted)) if varied else 0.0
     if chosen is None:
@@ -221,6 +225,7 @@ def metrics(found: Classified, positive: str | None = None) -> dict[str, Any]:
         "no_label": no_label,
         "majority": found.labels[int(support.argmax())],
         "majority_share": float(support.max() / len(found)),
+        "never_predicted": never,
         "undefined": undefined,
     }
 

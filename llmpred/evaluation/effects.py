@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmpred.ledger.record import best_first
+
 LEVELS = 5  # a number with more values than this is shown by thirds
 HYPERPARAMETERS = ("base.", "method.", "optim.")
 FIRST = ("method.head", "method.adapter.kind")  # others may only go with them
@@ -65,7 +67,7 @@ def dataset_effects(rows: Iterable[Row]) -> list[DatasetEffect]:
     """
     found = []
     for (task, dataset, base), group in _by_dataset(rows).items():
-        best = max(group, key=lambda row: row["accuracy_r"])
+        best = min(group, key=lambda row: best_first(row["accuracy_r"], row["key"]))
         scores = [row["accuracy_r"] for row in group]
         found.append(
             DatasetEffect(

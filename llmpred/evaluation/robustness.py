@@ -83,7 +83,8 @@ def robustness(
         What JSON can hold:
 
         - `n`, `language`, `seed`, `strengths`, `asked` (distinct texts);
-        - `original_accuracy`;
+        - `original_accuracy`, and `majority_share`: the accuracy of always giving the commonest
+          label;
         - `perturbed_accuracy`: mean over label-preserving kinds and strengths of the accuracy over
           all examples, where one that a perturbation could not touch counts as it was;
         - `robustness_score`: perturbed over original accuracy, and its `interval`; None, with the
@@ -349,8 +350,10 @@ def _summary(
 ) -> dict[str, Any]:
     """Return the figures over all examples and all label-preserving kinds and strengths."""
     right = [said[text].label == target for text, target in examples]
+    commonest = max(Counter(target for _, target in examples).values())
     summary: dict[str, Any] = {
         "original_accuracy": _mean(right),
+        "majority_share": commonest / len(examples),
         "perturbed_accuracy": None,
         "robustness_score": None,
         "interval": None,

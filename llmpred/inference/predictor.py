@@ -471,7 +471,8 @@ def _of_run(ledger: Ledger, prefix: str, scratch: Path) -> _Found:
     )
     if not record.spec.trains:
         return found
-    again = f"`llmpred finetune {record.key[:10]}` trains it once more and keeps them."
+    command = ledger.storage.hint(f"llmpred finetune {record.key[:10]}")
+    again = f"`{command}` trains it once more and keeps them."
     if record.adapter is None:
         law = "a run must have kept its weights to be asked (execution.keep), but this one did not"
         raise StorageError(Problem(law, where, again))

@@ -24,7 +24,7 @@ from llmpred.tasks.complexity.routes import unexpectedly_long
 
 CHUNK, CHUNK_TEXT = 2048, 4 * 2**20  # rows, and characters, answered at a time
 SHOWN = 20  # bad rows reported at once
-ANSWERED = ("label", "confidence", "scores")  # columns of the output, after those of the input
+ANSWERED = ("label", "confidence", "scores", "truncated")  # columns after those of the input
 PART = ".part"  # of the output's name, until it is whole
 
 
@@ -61,10 +61,11 @@ def answer_file(
 ) -> Streamed:
     """Answer each row of a file, in its order.
 
-    The output has all columns of the input, then `label`, `confidence` and `scores`, of task
-    complexity `counts` too, with `unexpectedly_long` where the input has its own `counts`; a column
-    of the input that has one of these names is called `input_…` there. It is written beside `out`
-    and takes its name when it is whole.
+    The output has all columns of the input, then `label`, `confidence`, `scores` and `truncated`
+    (whether the input was too long and was cut), of task complexity `counts` too, with
+    `unexpectedly_long` where the input has its own `counts`; a column of the input that has one of
+    these names is called `input_…` there. It is written beside `out` and takes its name when it is
+    whole.
 
     Args:
         predictor: whom to ask.
@@ -241,7 +242,13 @@ def _renamed(names: Sequence[str], made: Sequence[str]) -> dict[str, str]:
 def _record(row: Row, answer: Answer, renamed: Mapping[str, str]) -> dict[str, Any]:
     kept = {renamed.get(name, name): _plain(value) for name, value in row.values.items()}
     scores = answer.scores or None
-    record = {**kept, "label": answer.label, "confidence": answer.confidence, "scores": scores}
+    record = {
+        **kept,
+        "label": answer.label,
+        "confidence": answer.confidence,
+        "scores": scores,
+        "truncated": answer.truncated,
+    }
     if answer.counts is None:
         return record
     counts = answer.counts

@@ -172,7 +172,7 @@ class Ledger:
                     if known or revision is not None
                     else f"The record of run {key} must be readable",
                     f"{self.storage}" + (f"; {said}" if said else ""),
-                    "See `llmpred ledger verify`.",
+                    f"See `{self.storage.hint('llmpred ledger verify')}`.",
                 )
             )
         return _parsed(self._payload(index, key, wanted), str(self.storage))
@@ -601,7 +601,7 @@ class Ledger:
             fix = "Give more letters: " + ", ".join(found[:5]) + (" …" if len(found) > 5 else "")
         else:
             law = f"{prefix} must be the key of a run, but no key begins with it"
-            fix = "`llmpred ledger ls` shows the keys."
+            fix = f"`{self.storage.hint('llmpred ledger ls')}` shows the keys."
         raise StorageError(Problem(law, str(self.storage), fix))
 
     def _payload(self, index: _Index, key: str, revision: int) -> dict[str, Any]:

@@ -99,6 +99,15 @@ def checksum_of(payload: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in payload.items() if name != "checksum"})
 
 
+def best_first(score: float | None, key: str) -> tuple[float, str]:
+    """Return what sorts runs best first: the higher score, of equal ones the smaller key.
+
+    All that names or keeps a best run sorts by this, so that they mean the same one, in whatever
+    order runs ended and whether or not they were paid for before.
+    """
+    return math.inf if score is None else -score, key
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from llmpred.errors import Problem, StorageError
+from llmpred.ledger import DEFAULT_STORAGE
 
 TEMPORARY = ".tmp"  # files being written; never listed
 MANIFEST = "manifest.json"  # written last, so a folder that has it is whole
@@ -95,6 +97,13 @@ class Storage:
 
     def __str__(self) -> str:
         return self.root
+
+    def hint(self, command: str) -> str:
+        """Return a command for people, with `--storage` where it would take another one."""
+        usual = os.environ.get("LLMPRED_STORAGE") or DEFAULT_STORAGE
+        if self.root in (usual, os.path.abspath(Path(usual).expanduser())):  # noqa: PTH100
+            return command
+        return f"{command} --storage {shlex.quote(self.root)}"
 
     def read_bytes(self, path: str) -> bytes:
         """Return the content of `path`.

@@ -80,7 +80,7 @@ def of_plan(
     todo = {run.key: run for run in plan.todo if run.spec.trains}
     if not todo:
         law = "a space must have runs that nobody has paid for, but the ledger has all of them"
-        fix = "`llmpred ledger ls` shows their scores."
+        fix = f"`{ledger.storage.hint('llmpred ledger ls')}` shows their scores."
         raise DataError(Problem(law, ledger.storage.root, fix))
     found = extract(
         dataclasses.replace(plan, runs=todo),

@@ -29,7 +29,8 @@ def training_rows(ledger: Ledger, *, seconds: bool = False, names: bool = False)
     table = ledger_table(ledger)
     if not table.num_rows:
         law = "the ledger must hold runs that trained, but has none"
-        raise DataError(Problem(law, ledger.storage.root, "Run `llmpred collect SPACE` first."))
+        first = ledger.storage.hint("llmpred collect --space SPACE")
+        raise DataError(Problem(law, ledger.storage.root, f"Run `{first}` first."))
     return table.drop_columns([*([] if names else NAMES), *([] if seconds else [SECONDS])])
 
 

@@ -19,6 +19,7 @@ from llmpred.spec.run import TaskSpec
 from llmpred.tasks.base import Prediction
 
 METRICS, CONFIDENCE = "metrics.json", "confidence_analysis.json"
+SHOWN = 5  # labels in a sentence
 
 
 def metrics_file(found: Classified, positive: str | None = None) -> dict[str, Any]:
@@ -28,6 +29,12 @@ def metrics_file(found: Classified, positive: str | None = None) -> dict[str, An
     low, high = wilson(right, len(found))
     wilsons = {"value": figures["accuracy"], "lower": low, "upper": high}
     return {**figures, "intervals": {"bootstrap": bootstrap(found), "wilson_accuracy": wilsons}}
+
+
+def never_predicted(told: Mapping[str, Any]) -> str:
+    """Return the labels that are targets but never answers, of a `metrics.json`; empty of none."""
+    never = told["never_predicted"]
+    return ", ".join(never[:SHOWN]) + (", …" if len(never) > SHOWN else "")
 
 
 def read(predictions: Sequence[Prediction], spec: TaskSpec) -> Classified:
@@ -57,8 +64,15 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
         values=values,
         tables=tuple(_tables(files)),
         pictures=tuple(_pictures(files, folder)),
+        warnings=_warnings(files),
         files=files,
     )
+
+
+def _warnings(files: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    said = {name: never_predicted(told[METRICS]) for name, told in files.items()}
+    each = "; ".join(f"{labels} (by {name})" for name, labels in said.items() if labels)
+    return (f"Labels that are never predicted: {each}.",) if each else ()
 
 
 def _told(run: Scored, scheme: Scheme, texts: Sequence[str] | None, sure: bool) -> dict[str, Any]:

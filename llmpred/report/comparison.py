@@ -431,7 +431,7 @@ def warnings(found: Comparison) -> list[str]:
     if found.majority is not None:
         label, share = found.majority
         usable = [row for row in scored if not _scheme(group, row).is_diagnosis]
-        near = [row for row in usable if row.interval and row.interval[0] <= share + NEAR]
+        near = [row for row in usable if row.interval and is_near(row.interval[0], share)]
         if near:
             said.append(
                 f"Always answering {label} has {share:.3f}; not clearly better than that: "
@@ -445,6 +445,16 @@ def warnings(found: Comparison) -> list[str]:
         )
     said += [text for scheme in group.schemes if (text := _bound(scheme, found))]
     return said + _lengths(group)
+
+
+def is_near(lower: float, share: float) -> bool:
+    """Whether a score whose interval begins at `lower` is not clearly better than the majority's.
+
+    Args:
+        lower: end of its 95 % interval.
+        share: the score of always giving the commonest answer.
+    """
+    return lower <= share + NEAR
 
 
 def _bound(scheme: Scheme, found: Comparison) -> str | None:
@@ -518,10 +528,10 @@ def advice(found: Comparison) -> str:
     best = max(usable, key=lambda row: row.score or 0.0)
     if found.majority is not None and best.interval is not None:
         label, share = found.majority
-        if best.interval[0] <= share:
+        if is_near(best.interval[0], share):
             return (
-                f"Take none yet: the best, {best.scheme} ({best.score:.3f}), is not "
-                f"distinguishable from always answering {label} ({share:.3f})."
+                f"Take none yet: the best, {best.scheme} ({best.score:.3f}), is not clearly better "
+                f"than always answering {label} ({share:.3f})."
             )
     others = [row for row in usable if row is not best]
     tests = corrected(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from llmpred.report.parts import part_of
 from llmpred.report.schemes_plots import plot_price, plot_scores
 from llmpred.report.tables import Column, Page, Part, Picture, Section, Table
 from llmpred.spec.space import Published
+from llmpred.wording import counted
 
 MADE = ".llmpred-comparison.json"  # what of the folder is ours: path -> size
 HTML, MARKDOWN = "report.html", "report.md"
@@ -95,6 +96,7 @@ def write(
     ledger: Ledger,
     *,
     published: Sequence[Published] = (),
+    own: Collection[str] | None = None,
     notes: Sequence[str] = (),
     confidence: bool = True,
     ask: Callable[[Group], Asked] = lambda group: Asked(),
@@ -107,6 +109,7 @@ def write(
         groups: the schemes, a group a dataset and base.
         ledger: has their weights.
         published: figures of others.
+        own: the datasets whose groups they stand in, see `Space.own`; None for all.
         notes: what the plan had to say, such as schemes that were left out.
         confidence: whether to tell how sure answers are.
         ask: asks the models of a group what stored predictions cannot say.
@@ -116,10 +119,11 @@ def write(
     """
     if not any(scheme.scored for group in groups for scheme in group.schemes):
         law = f"a comparison needs a run with a score, but {ledger.storage.root} has none of these"
-        fix = "Collect them; `llmpred ledger ls --attempts` says why runs failed."
+        why = ledger.storage.hint("llmpred ledger ls --attempts")
+        fix = f"Collect them; `{why}` says why runs failed."
         raise InputError(Problem(law, title, fix))
     with made_anew(out) as folder:
-        return _write(folder, title, groups, ledger, published, notes, confidence, ask)
+        return _write(folder, title, groups, ledger, published, own, notes, confidence, ask)
 
 
 def read(out: Path) -> Any:
@@ -133,6 +137,7 @@ def _write(
     groups: Sequence[Group],
     ledger: Ledger,
     published: Sequence[Published],
+    own: Collection[str] | None,
     notes: Sequence[str],
     confidence: bool,
     ask: Callable[[Group], Asked],
@@ -144,16 +149,24 @@ def _write(
         place = "" if len(groups) == 1 else f"{safe_name(group.title)}/"
         plots = folder / "plots" / place
         part, asked = part_of(group, plots, confidence=confidence), ask(group)
+        stand = published if own is None or _is_one_of(group, own) else ()
         weights = _run_folders(folder / place, group, part, asked, ledger)
         comparison = compare(
             group,
             latency=asked.latency,
             weights=weights,
-            published=_published(group, published),
+            published=_published(group, stand),
             majority=part.majority,
         )
+        said = [*comparison.warnings, *part.warnings, *asked.warnings]
+        if published and not stand:
+            said.append(
+                "Published figures are left out: they are of the data in the space's file, and "
+                "--set put others in their place."
+            )
+        comparison = dataclasses.replace(comparison, warnings=tuple(said))
         found.append(comparison)
-        sections.append(_section(comparison, part, asked, plots, published))
+        sections.append(_section(comparison, part, asked, plots, stand))
         baselines |= {f"{place}{safe_name(row.scheme)}": _baseline(row) for row in comparison.rows}
     page = Page(title, tuple(notes), tuple(sections))
     (folder / HTML).write_text(pages.html(page), "utf-8")
@@ -216,6 +229,11 @@ def _run_folders(
     return weights
 
 
+def _is_one_of(group: Group, datasets: Collection[str]) -> bool:
+    """Whether a group is of one of these datasets; its name may go on with what else it is of."""
+    return any(group.dataset == one or group.dataset.startswith(f"{one}, ") for one in datasets)
+
+
 def _published(group: Group, published: Sequence[Published]) -> dict[str, float]:
     """Return what others reported of the primary metric, by scheme."""
     return {
@@ -247,13 +265,12 @@ def _section(
         pictures.append(Picture(price, f"{group.metric} against the latency of one text"))
     rows = rows_of(group)
     lead = (
-        f"{len(group.schemes)} schemes on the same "
-        f"{'rows' if rows is None else f'{rows:,} evaluation rows'}. Primary metric: "
+        f"{counted(len(group.schemes), 'scheme')} on the same "
+        f"{'rows' if rows is None else counted(rows, 'evaluation row')}. Primary metric: "
         f"{group.metric}. Differences and tests are against {group.reference}."
     )
-    warnings = (*found.warnings, *part.warnings, *asked.warnings)
     return Section(
-        group.title, (lead,), warnings, tables, (*pictures, *part.pictures), found.advice
+        group.title, (lead,), found.warnings, tables, (*pictures, *part.pictures), found.advice
     )
 
 

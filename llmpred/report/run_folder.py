@@ -80,7 +80,8 @@ def _weights(ledger: Ledger, record: RunRecord, folder: Path) -> Path | None:
         return ledger.storage.get_folder(record.adapter, target)
     except FileNotFoundError as error:
         law = f"the weights of run {record.key[:10]} were kept, but are gone"
-        fix = f"`llmpred finetune {record.key[:10]}` trains them once more."
+        again = ledger.storage.hint(f"llmpred finetune {record.key[:10]}")
+        fix = f"`{again}` trains them once more."
         raise StorageError(Problem(law, f"{ledger.storage.root}, {record.adapter}", fix)) from error
 
 

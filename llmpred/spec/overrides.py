@@ -11,13 +11,15 @@ Values are YAML, and may be distributions. `null` unsets what may be unset. Wher
 several keys holds, setting one drops the others: `optim.max_steps`, `optim.epochs` and
 `optim.stages`; `evaluation.data` and `evaluation.holdout`. `sampler=grid` drops `samples`. A
 source that is a single file, or synthetic, drops the `split`, `subset` and `revision` of the hub
-dataset it stands in for; a file also drops the `options` of a synthetic source.
+dataset it stands in for; a file also drops the `options` of a synthetic source. Another source
+drops the dataset's `name`, unless that is set too, or several datasets have this source.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmpred.errors import Problem, SpecError, nearest
@@ -74,7 +76,22 @@ def apply_overrides(
             problems.append(Problem(law, where, fix))
         except SpecError as error:
             problems += error.problems
+    _drop_names(document, origins)
     return origins, problems
+
+
+def _drop_names(document: dict[str, Any], origins: Mapping[Path, str]) -> None:
+    """Drop the names of datasets that got another source: they are called after that.
+
+    Not where several have that source, whose names say what else they differ in.
+    """
+    members: dict[Path, Any] = {("dataset",): document.get("dataset")}
+    members |= {("datasets", i): one for i, one in enumerate(_list(document.get("datasets")))}
+    sources = Counter(str(one.get("source")) for one in members.values() if isinstance(one, dict))
+    for path, one in members.items():
+        moved = (*path, "source") in origins and (*path, "name") not in origins
+        if moved and sources[str(one["source"])] == 1:
+            one.pop("name", None)
 
 
 def _parsed(text: str, where: str) -> tuple[str, Path, Any]:

@@ -90,7 +90,9 @@ def _law(
         return f"{name} is missing", "Add it."
     if kind == "extra_forbidden":
         names = (*_names(model, path[:-1]), *also.get(path[:-1], ()))
-        return f"unknown key {name}", _nearest_key(str(path[-1]), names)
+        homes = _homes(model, str(path[-1]))
+        fix = f"Did you mean `{homes[0]}`?" if len(homes) == 1 else ""
+        return f"unknown key {name}", fix or _nearest_key(str(path[-1]), names)
     if kind == "literal_error":
         choices = [str(c) for c in _literals(model, path)]
         allowed = [f"`{c}`" for c in choices] + ["a list"] * _is_union(model, path)
@@ -197,6 +199,11 @@ def _names(model: type[BaseModel], path: Path) -> tuple[str, ...]:
         if isinstance(kind, type) and issubclass(kind, BaseModel)
         for name in kind.model_fields
     )
+
+
+def _homes(model: type[BaseModel], key: str) -> list[str]:
+    """Return the keys of this name in the parts of a model, such as `method.class_weights`."""
+    return [f"{part}.{key}" for part in model.model_fields if key in _names(model, (part,))]
 
 
 def _literals(model: type[BaseModel], path: Path) -> list[Any]:

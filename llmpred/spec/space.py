@@ -153,6 +153,8 @@ class Space:
         parts: `task`, `optim`, `evaluation`, `execution`: mapping; `datasets`, `bases`, `methods`:
             list of mappings.
         origins: key paths set on the command line, and by which text.
+        own: what those datasets are called that are the file's own: neither they nor their
+            evaluation data were given another source, unless their name was given with it.
         heads: registered tasks and the heads they can be done with, if known.
     """
 
@@ -170,6 +172,7 @@ class Space:
     seeds: tuple[Any, ...]
     parts: Mapping[str, Any] = field(repr=False)
     origins: Mapping[Path, str] = field(repr=False)
+    own: frozenset[str] = field(repr=False)
     heads: Heads | None = field(repr=False)
 
 
@@ -234,6 +237,7 @@ def load_space(
     """
     document = read_yaml(path)
     document["bases"] = named_bases(document.get("bases"))
+    called = _called(document.get("datasets"))
     origins, problems = apply_overrides(document, overrides, _KEYS)
 
     def where(written: Path) -> str:
@@ -257,6 +261,7 @@ def load_space(
         search=header.search or SearchSpec(),
         parts=parts,
         origins=origins,
+        own=_own_datasets(called, parts["datasets"], origins),
         heads=heads,
     )
     for written, problem in _value_problems(space, where).items():
@@ -268,6 +273,35 @@ def load_space(
     if problems or found:
         raise SpecError([*problems, *found.values()])
     return space
+
+
+def _called(datasets: Any) -> list[str]:
+    """Return what datasets are called: as `resolve` calls them, by name or else by file."""
+    members = datasets if isinstance(datasets, list) else []
+    known = [one for one in members if isinstance(one, dict)]
+    return [str(one.get("name") or FilePath(str(one.get("source"))).name) for one in known]
+
+
+def _own_datasets(
+    before: Collection[str], datasets: Sequence[Mapping[str, Any]], origins: Mapping[Path, str]
+) -> frozenset[str]:
+    """Return what those datasets are called that are still what the file says; see `Space.own`."""
+
+    def given(*path: str | int) -> bool:
+        return any(path[:length] in origins for length in range(1, len(path) + 1))
+
+    own = set()
+    for i, name in enumerate(_called([*datasets])):
+        place = ("datasets", i)
+        others = (
+            given(*place, "source")
+            or given(*place, "evaluation", "data", "source")
+            or given("evaluation", "data", "source")
+            or given("evaluation", "holdout")
+        )
+        if name in before and (not others or given(*place, "name")):
+            own.add(name)
+    return frozenset(own)
 
 
 def load_run(

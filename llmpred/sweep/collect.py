@@ -27,6 +27,7 @@ from llmpred.sweep.memory import memory_bytes
 from llmpred.sweep.orders import DEATHS, OPEN, POLL_SECONDS, Done, Orders, sweep_id
 from llmpred.sweep.plan import Plan, packs
 from llmpred.sweep.progress import Progress
+from llmpred.wording import counted
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _wait_for_others(
     take: Callable[[Done], None],
 ) -> list[ResolvedSpec]:
     """Wait until another collector recorded its runs or let go of one; return what is left."""
-    progress.say(f"waiting for {len(runs)} runs that another collector is working on")
+    progress.say(f"waiting for {counted(len(runs), 'run')} that another collector is working on")
     left = list(runs)
     while left and not asked():
         recorded = ledger.keys() - orders.supersede  # those are to be run again, not awaited
@@ -272,6 +273,7 @@ def stop_on_signal(
 
     def handle(number: int, frame: FrameType | None) -> None:
         if reason:
+            progress.say("stopped at once; the same command resumes")
             raise KeyboardInterrupt
         reason.append("interrupted")
         ledger.storage.write(orders.stop_file, b"")

@@ -15,6 +15,7 @@ from llmpred.errors import InputError, Problem, SpecError, UnfitError
 from llmpred.ledger import Ledger
 from llmpred.spec.run import RunSpec
 from llmpred.sweep.memory import Memory, memory_of
+from llmpred.wording import counted
 
 PACKS_A_WORKER = 4  # small enough that no worker idles long at the end
 
@@ -88,7 +89,7 @@ def make_plan(
     paid = frozenset(runs.keys() & ledger.keys())
     notes = dict.fromkeys(note for run in runs.values() for note in run.notes)
     for law, count in left_out.items():
-        notes[f"{count} runs are left out: {law}"] = None
+        notes[f"{counted(count, 'run')} left out: {law}"] = None
     for finding in ledger.damaged:
         if finding.key in runs and finding.key not in paid:
             notes[f"{finding.key[:10]} is run again: {finding}"] = None
@@ -193,9 +194,9 @@ def estimate(plan: Plan, history: Sequence[dict[str, Any]]) -> Estimate:
             seconds[run.key] = statistics.median(rates[name]) * work
     known = sum(len(v) for v in rates.values())
     basis = (
-        f"from {known} finished runs"
+        f"from {counted(known, 'finished run')}"
         if seconds
-        else "no finished run of these bases yet: use --dry-run 1 for a first measure"
+        else "no finished run of these bases yet: `llmpred collect --dry-run 1` measures one"
     )
     return Estimate(
         seconds,

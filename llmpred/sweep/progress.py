@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from llmpred.ledger.record import best_first
 from llmpred.sweep.orders import FAILED, OPEN, SCORED, Done
 
 LOG_SECONDS = 10.0  # between two plain progress lines
@@ -86,10 +87,10 @@ class Progress:
             rate = len(finished) / hours
             parts.append(f"{rate:.0f} runs/h")
             parts.append(f"ETA {duration(self.left / rate * 3600)}")
-        scores = [(d.accuracy_r, d.key) for d in finished if d.accuracy_r is not None]
-        if scores:
-            best, key = max(scores)
-            parts.append(f"best {best:.3f} {self.names.get(key, key[:10])}")
+        scored = [d for d in finished if d.accuracy_r is not None]
+        if scored:
+            best = min(scored, key=lambda d: best_first(d.accuracy_r, d.key))
+            parts.append(f"best {best.accuracy_r:.3f} {self.names.get(best.key, best.key[:10])}")
         return " · ".join(parts)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from llmpred.bases.resolve import ResolvedSpec, resolve
 from llmpred.errors import Problem, SpecError
 from llmpred.ledger import Ledger
+from llmpred.ledger.record import best_first
 from llmpred.spec.distributions import ENUMERABLE, Leaf
 from llmpred.spec.run import RunSpec
 from llmpred.spec.space import Combination, SearchSpec, Space, combinations, materialize
@@ -33,6 +34,7 @@ from llmpred.sweep.hung import killing_the_hung
 from llmpred.sweep.orders import DEATHS, SCORED, Done, Orders, State, sweep_id
 from llmpred.sweep.plan import examples_seen, make_plan
 from llmpred.sweep.progress import Progress
+from llmpred.wording import counted
 
 LATER_THAN_ANY_STEP = 10**9
 ANSWERED: tuple[State, ...] = (*SCORED, "paid")
@@ -83,9 +85,9 @@ class Searched:
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the highest score."""
+        """The trial with the highest score; see `best_first` for equals."""
         scored = [trial for trial in self.trials if trial.accuracy_r is not None]
-        return max(scored, key=lambda trial: trial.accuracy_r or 0.0, default=None)
+        return min(scored, key=lambda trial: best_first(trial.accuracy_r, trial.key), default=None)
 
 
 def search(
@@ -155,7 +157,9 @@ def search(
         workers = workers_for(ray, examples, max(counts), limits, ledger)
         orders = told(orders, workers, limits.deadline(started, workers))
         for place, (run, count) in enumerate(zip(examples, counts, strict=True)):
-            progress.say(f"searching {searched[place]}: {run.dataset} {run.base}, {count} trials")
+            progress.say(
+                f"searching {searched[place]}: {run.dataset} {run.base}, {counted(count, 'trial')}"
+            )
             fit(space, place, run, count, orders, workers, take)
             reasons = [trial.message for trial in trials if trial.state == "interrupted"]
             interrupted = asked() or next(iter(reasons), None)

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 
 from llmpred.bases.load import load_model, load_tokenizer
@@ -35,6 +37,14 @@ def test_a_classification_head_has_the_classes_asked_for(
     theirs = AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=7)
     theirs.save_pretrained(tmp_path / "own")
     assert load(tmp_path / "own", 2).classifier.out_features == 2
+
+
+def test_peft_on_a_loaded_model_warns_of_nothing(tiny_causal: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        get_peft_model(load(tiny_causal), LoraConfig(target_modules=["q_proj"]))
+        with pytest.raises(FutureWarning):
+            warnings.warn("another", FutureWarning, stacklevel=1)
 
 
 def test_code_in_the_folder_does_not_run(tiny_causal: Path, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_unfit_schemes_are_left_out_and_said(
     command = ("compare", space, "--storage", ledger.storage.root, "--no-collect")
     said = llmpred(*command, "--no-tracking", "--out", out, "--latency", "0")
     assert said.code == 0, said.err
-    assert "1 runs are left out" in (out / "report.md").read_text()
+    assert "1 run left out" in (out / "report.md").read_text()
     [group] = json.loads((out / "comparison.json").read_text())["groups"]
     assert [row["scheme"] for row in group["rows"]] == ["frozen base, trained head"]
 

@@ -39,7 +39,8 @@ def model(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(model: Path) -> list[dict[str, Any]]:
     """What the model answers to `TEXTS`."""
     answers = Predictor.load(model).predict_batch(TEXTS)
-    return [{"label": a.label, "confidence": a.confidence, "scores": a.scores} for a in answers]
+    names = ("label", "confidence", "scores", "truncated")
+    return [{name: getattr(answer, name) for name in names} for answer in answers]
 
 
 def jsonl(rows: list[dict[str, Any]]) -> str:
@@ -105,10 +106,11 @@ def test_files_of_every_form_are_answered(
         ran = llmpred("infer", model, "--file", source, "--out", out)
         assert ran.code == 0, ran.err
         assert "5 rows answered" in ran.err
-        assert "1 inputs truncated" in ran.err
+        assert "1 input truncated" in ran.err
         found = read(out)
         close(found, wanted)
         assert [row["text"] for row in found] == TEXTS
+        assert [str(row["truncated"]) for row in found] == [str(a["truncated"]) for a in wanted]
         if "txt" not in form:
             assert [row["n"] for row in found] == [row["n"] for row in rows]
         assert not out.with_name(out.name + stream.PART).exists()

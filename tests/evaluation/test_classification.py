@@ -143,6 +143,16 @@ def test_what_is_not_defined_is_null_with_a_reason():
     json.dumps(found, allow_nan=False)
 
 
+def test_a_label_that_is_never_predicted_is_told():
+    found = metrics(generated("aab", "aaa", "ab"))
+    assert found["precision"] == 0
+    assert found["never_predicted"] == ["b"]
+    assert "0/0" in found["undefined"]["per_label.b.precision"]
+    found = metrics(generated("aab", "aab", "abc"))  # c is no target either: it has no precision
+    assert found["never_predicted"] == []
+    assert not any("precision" in figure for figure in found["undefined"])
+
+
 def test_one_row_and_one_cell_warn_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

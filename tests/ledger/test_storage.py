@@ -33,6 +33,18 @@ def test_files_come_back(storage: Storage) -> None:
         assert file.read() == b"ree"
 
 
+def test_hints_name_the_storage_unless_it_is_the_usual_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLMPRED_STORAGE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage("~/llmpred").hint("llmpred ledger ls") == "llmpred ledger ls"
+    other = Storage(tmp_path / "my runs")
+    assert other.hint("llmpred ledger ls") == f"llmpred ledger ls --storage '{other.root}'"
+    monkeypatch.setenv("LLMPRED_STORAGE", other.root)
+    assert other.hint("llmpred ledger ls") == "llmpred ledger ls"
+
+
 def test_list_takes_any_prefix(storage: Storage) -> None:
     for path in ("r/ab/abc.json", "r/ab/abc.1.json", "r/ab/abd.json", "r/x", "s"):
         storage.write(path, b"")

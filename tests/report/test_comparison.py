@@ -206,6 +206,9 @@ def test_none_is_advised_where_none_beats_the_majority():
     advice = compare(group, majority=("bad", 0.93)).advice
     assert advice.startswith("Take none yet")
     assert "always answering bad (0.930)" in advice
+    near = compare(group, majority=("bad", 0.84))  # the interval begins within 0.02 of it
+    assert any("not clearly better than that: tuned" in text for text in near.warnings)
+    assert near.advice.startswith("Take none yet: the best, tuned (0.900), is not clearly better")
     assert compare(group_of(scheme_of("gone"))).advice.startswith("Take none yet")
 
 

@@ -87,6 +87,29 @@ def test_a_comparison_leaves_its_files(keep, tmp_path):
         assert (out / link).is_file()
 
 
+def test_published_figures_stand_beside_their_own_data_alone(keep, tmp_path):
+    schemes = three()
+    ledger = keep(*schemes)
+    group = with_records_of(ledger, group_of(*schemes))
+    published = [
+        Published(method="zero-shot", base="B", data="D", metrics={"accuracy": 0.88}, source="S")
+    ]
+    for own, shown in [({"reviews"}, True), ({"another"}, False)]:
+        out = tmp_path / str(shown)
+        [found] = write(out, "T", [group], ledger, published=published, own=own)
+        assert (found.rows[1].published == 0.88) is shown
+        text = (out / "report.md").read_text()
+        assert ("Published, not rerun" in text) is shown
+        assert ("Published figures are left out" in text) is not shown
+
+
+def test_labels_that_are_never_predicted_are_told(keep, tmp_path):
+    schemes = (scheme_of("constant", [i % 2 == 0 for i in range(120)]),)
+    ledger = keep(*schemes)
+    [found] = write(tmp_path / "o", "T", [with_records_of(ledger, group_of(*schemes))], ledger)
+    assert "Labels that are never predicted: good (by constant)." in found.warnings
+
+
 def test_a_folder_of_others_is_not_overwritten(keep, tmp_path):
     schemes = three()
     ledger = keep(*schemes)

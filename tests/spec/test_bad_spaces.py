@@ -19,6 +19,11 @@ LR = "lr: {loguniform: [1e-5, 1e-3]}"
 # What to replace in the small space, by what, and what each problem says, in order.
 BAD = [
     ("name: small", "nmae: small", [["unknown key `nmae`", "space.yaml, nmae)", "`name`"]]),
+    (
+        LR,
+        f"{LR}\n  class_weights: balanced",
+        [["unknown key `optim.class_weights`", "Did you mean `method.class_weights`?"]],
+    ),
     ("name: small", "name: 3", [["`name` must be text, but got 3", "quotes"]]),
     ("samples: 3", "samples: 0", [["`samples` must be at least 1, but got 0"]]),
     ("samples: 3", "samples: many", [["`samples` must be a whole number", '"many"']]),

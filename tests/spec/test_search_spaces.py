@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmpred.bases.resolve import resolve
-from llmpred.spec.space import expand, load_space
+from llmpred.spec.space import combinations, expand, load_space
+from llmpred.sweep.search import example
 from llmpred.tasks import registry
 from llmpred.tasks.prepare import prepare
 
@@ -70,6 +71,18 @@ def test_opens_with_its_command(path: Path) -> None:
     runs = expand(load_space(path, set_options(small), heads=HEADS))
     assert {run.base.name for run in runs} == {"smollm2-135m"}
     assert len(runs) <= 9
+
+
+@pytest.mark.parametrize("stem", ["sentiment_schemes", "sentiment_tune"])
+def test_opens_with_what_the_proxy_learns_by(stem: str) -> None:
+    path = next(path for path in SPACES if path.stem == stem)
+    space = load_space(path, set_options(commands(path)[2]), heads=HEADS)
+    searched = [example(space, one) for one in combinations(space) if space.mode == "search"]
+    runs = [run for run in [*searched, *expand(space)] if run.trains]
+    assert {run.base.name for run in runs} == {"proxy"}
+    lowest = {True: 1e-2, False: 5e-4}  # a frozen base's head alone, and a LoRA
+    assert all(run.optim.lr >= lowest[run.method.adapter.kind == "none"] for run in runs)
+    assert {run.optim.epochs for run in runs} == {3.0}
 
 
 def test_h1_is_the_baseline() -> None:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from llmpred.errors import SpecError
 from llmpred.spec.canonical import digest
 from llmpred.spec.run import RunSpec
-from llmpred.spec.space import combinations, expand, load_space, materialize, planned_runs
+from llmpred.spec.space import (
+    changed_run,
+    combinations,
+    expand,
+    load_space,
+    materialize,
+    planned_runs,
+)
 
 
 def identity(run: RunSpec) -> dict[str, object]:
@@ -378,6 +385,57 @@ def test_origins(write) -> None:
 def test_overrides(write, overrides, get, value) -> None:
     runs = trained(expand(load_space(write(), overrides)))
     assert {str(get(run)) for run in runs} == {str(value)}
+
+
+TWO = ["datasets=[{name: one, source: a.csv}, {name: two, source: b.csv}]"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["dataset.source=mine.csv"], [None]),
+        (["dataset.source=mine.csv", "dataset.name=mine"], ["mine"]),
+        (["dataset.name=mine", "dataset.source=mine.csv"], ["mine"]),
+        ([*TWO, "datasets[1].source=c.csv"], ["one", None]),
+        ([*TWO, "dataset.source=c.csv"], ["one", "two"]),  # they differ in what the names say
+    ],
+)
+def test_another_source_drops_the_name_of_the_old_one(write, overrides, names) -> None:
+    space = load_space(write(), ["dataset.name=theirs"])
+    assert [dataset["name"] for dataset in space.parts["datasets"]] == ["theirs"]
+    space = load_space(write(), overrides)
+    assert [dataset.get("name") for dataset in space.parts["datasets"]] == names
+
+
+def test_another_source_drops_the_name_of_a_run() -> None:
+    run = {
+        "task": {"name": "sentiment"},
+        "dataset": {"name": "theirs", "source": "a.csv"},
+        "base": "b",
+        "method": {"head": "label_scoring"},
+        "optim": {"max_steps": 1},
+        "evaluation": {"holdout": 0.2},
+    }
+    assert changed_run(run, ["dataset.source=mine.csv"]).dataset.name is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "own"),
+    [
+        ([], True),
+        (["dataset.limit=9", "optim.max_steps=3"], True),
+        (["dataset.source=mine.csv"], False),
+        (["dataset.source=mine.csv", "dataset.name=mine"], False),
+        (["evaluation.data.source=mine.csv"], False),
+        (["evaluation.holdout=0.2"], False),
+    ],
+)
+def test_datasets_are_the_files_own_until_they_are_others(write, overrides, own) -> None:
+    path = write()
+    [name] = load_space(path).own
+    assert load_space(path, overrides).own == ({name} if own else set())
+    here = [*overrides, f"dataset.name={name}"]  # a copy of the same data, says who gives its name
+    assert load_space(path, here).own == {name}
 
 
 # --- search ------------------------------------------------------------------------------------

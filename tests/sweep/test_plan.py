@@ -44,7 +44,7 @@ def test_what_does_not_fit_a_base_is_left_out(
     scoring = [(spec(base), str(base)) for base in (tiny_causal, tiny_encoder)]
     plan = make_plan(scoring, Ledger(tmp_path), zero_shot=False, unfit="skip")
     assert [run.base for run in plan.runs.values()] == [str(tiny_causal)]
-    assert any("1 runs are left out" in note and "encoder" in note for note in plan.notes)
+    assert any("1 run left out" in note and "encoder" in note for note in plan.notes)
     with pytest.raises(SpecError, match="needs a causal language model"):
         make_plan(scoring, Ledger(tmp_path), zero_shot=False)
     with pytest.raises(SpecError, match="needs a causal language model"):
@@ -88,7 +88,7 @@ def test_seconds_follow_the_work_of_finished_runs(tiny_causal: Path, tmp_path: P
     }
     guess = estimate(plan, [row])
     assert [guess.seconds[run.key] for run in plan.todo] == pytest.approx([26.0, 50.0])
-    assert guess.basis == "from 1 finished runs"
+    assert guess.basis == "from 1 finished run"
 
 
 def test_the_columns_that_an_estimate_reads_exist(sweep: Any) -> None:

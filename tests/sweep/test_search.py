@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from llmpred.cli.runs import _prune_adapters
 from llmpred.errors import SpecError
+from llmpred.ledger import Ledger, RunRecord
 from llmpred.spec.distributions import leaves
+from llmpred.spec.run import RunSpec
 from llmpred.spec.space import SearchSpec, combinations, load_space
-from llmpred.sweep.search import example, propose, rung_steps
+from llmpred.sweep.collect import stop_on_signal
+from llmpred.sweep.orders import Done, Orders
+from llmpred.sweep.progress import Progress
+from llmpred.sweep.search import Searched, Trial, example, propose, rung_steps
 
 
 class Asked:
@@ -62,6 +69,54 @@ def test_rungs_grow_and_leave_no_trial_nearly_done(
     search: SearchSpec, steps: int, rungs: tuple[int, ...]
 ) -> None:
     assert rung_steps(search, steps) == rungs
+
+
+def test_the_best_named_is_the_best_kept_where_scores_tie(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "storage")
+    spec = RunSpec.model_validate(
+        {
+            "task": {"name": "sentiment"},
+            "dataset": {"source": "train.tsv"},
+            "base": {"name": "tiny"},
+            "method": {"head": "label_scoring"},
+            "optim": {"max_steps": 1},
+            "evaluation": {"data": {"source": "test.tsv"}},
+            "execution": {"keep": "best"},
+        }
+    )
+    trials = []
+    scores = {"ccc": ("999", 0.8), "aaa": ("111", 0.8), "bbb": ("555", 0.8), "ddd": ("777", 0.5)}
+    for key, (train_key, score) in scores.items():
+        folder = tmp_path / key
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text("{}")
+        place = f"adapters/{train_key}"
+        ledger.storage.put_folder(folder, place)
+        told = {"key": key, "train_key": train_key, "accuracy_r": score, "adapter": place}
+        ledger.put(RunRecord(**told, dataset="d", base="tiny", spec=spec, status="ok"))
+        trials.append(Trial(0, {}, key, "ok", score, None, 0, ""))
+    best = Searched("s", tuple(trials), {}, None, 1.0).best
+    assert best is not None
+    assert best.key == "aaa"
+    planned: Any = SimpleNamespace(runs={"aaa": SimpleNamespace(spec=spec)})
+    _prune_adapters(planned, [trial.key for trial in trials], ledger)
+    assert {path.split("/")[1] for path in ledger.storage.list("adapters/")} == {"111"}
+    progress = Progress(4, {}, quiet=True)
+    for trial in trials:
+        progress.add(Done(trial.key, "ok", trial.accuracy_r))
+    assert progress.line().endswith("best 0.800 aaa")
+
+
+def test_a_second_interrupt_says_what_resumes(tmp_path: Path) -> None:
+    said: list[str] = []
+    progress: Any = SimpleNamespace(say=said.append)
+    orders = Orders(str(tmp_path), "s", str(tmp_path))
+    with stop_on_signal(Ledger(tmp_path), orders, progress) as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked() == "interrupted"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert said[-1] == "stopped at once; the same command resumes"
 
 
 def searching(sweep: Any, **changes: Any) -> None:
