@@ -257,8 +257,9 @@ def plan_of(
         searched = combinations(loaded)
         specs = [(example(loaded, one), f"{path}, {one}") for one in searched]
         note = (
-            f"{loaded.samples} trials search each of {len(searched)} combinations of dataset, base "
-            "and method; the runs planned are one of each"
+            f"{counted(loaded.samples, 'trial')} for each of "
+            f"{counted(len(searched), 'combination')} of dataset, base and method; the runs "
+            "planned are one of each"
         )
     else:
         runs = [run for run in planned_runs(loaded) if run.sample is not None]
