@@ -52,7 +52,8 @@ def main() -> None:
         own = [*changes, *([f"task.target.counts={unit}"] if unit else [])]
         sets = [word for change in own for word in ("--set", change)]
         command = [sys.executable, "-c", "from llmpred.cli import main; main()", "collect"]
-        subprocess.run([*command, str(SPACE), "--storage", str(given.storage), *sets], check=True)
+        options = ["--space", str(SPACE), "--storage", str(given.storage), "--no-tracking", *sets]
+        subprocess.run([*command, *options], check=True)
         tell(own, given.storage)
 
 

@@ -58,7 +58,7 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = [field.annotation, *get_args(field.annotation)]
         models = [t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)]
-        if models and path + name not in ("dataset.recipe", "evaluation.data"):
+        if models and path + name not in ("dataset.recipe", "evaluation.data", "task.target"):
             yield from fields(models[0], f"{path}{name}.")
         else:
             yield path + name
@@ -136,6 +136,10 @@ DECIDED: dict[str, tuple[str, Any]] = {
         (f"execution.distributed.{name}" for name in ("workers", "strategy", "offload")),
         ("elsewhere", None),
     ),
+    "method.head_form": ("elsewhere", None),  # of a classifier; tests/engine/test_counts.py
+    "method.adapter.last_layers": ("elsewhere", None),  # of full fine-tuning; likewise
+    "optim.stages": ("elsewhere", None),  # instead of max_steps; likewise
+    "task.target": ("elsewhere", None),  # of task complexity; likewise
     "execution.engine": ("elsewhere", None),  # there is but one
     "execution.micro_batch": ("nothing", 3),
     "execution.eval_batch": ("nothing", 7),
