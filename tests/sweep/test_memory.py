@@ -128,6 +128,17 @@ def sentiment(head: str, quantization: str, batch: int, length: int, checkpointi
     return estimated(run, SMALL, SMALL_QWEN, gpu=True)
 
 
+def test_a_1_5b_decoder_in_full_fits_no_small_gpu() -> None:
+    """Method 0 of search_spaces/complexity_methods.yaml."""
+    space = load_space(SPACES / "complexity_methods.yaml", ["base=Qwen2.5-1.5B"])
+    by_name = {run.method.name: run for run in expand(space)}
+    whole = estimated(by_name["0 full fine-tuning"], SMALL, SMALL_QWEN, gpu=True)
+    assert whole.total > 24e9  # 16 bytes a weight
+    last = estimated(by_name["7 custom head"], SMALL, SMALL_QWEN, gpu=True)
+    assert last.trained < 0.1 * whole.trained
+    assert last.total < 12e9
+
+
 @pytest.mark.parametrize("head", ["label_scoring", "classifier"])
 @pytest.mark.parametrize(("quantization", "room"), [("nf4", 4 * GB), ("none", 8 * GB)])
 def test_qwen_1_5b_trains_in_4_gb_by_qlora_and_in_8_gb_by_lora(
