@@ -6,7 +6,8 @@
 `search_spaces/complexity_methods.yaml` is collected as it is, or on a file of traces of which a
 share is held out, for each unit of counting that is asked for; then each of ours is compared with
 each of the twelve published methods on the same rows: Spearman, pinball loss and MAE in counts, by
-a paired bootstrap over rows. `--storage` keeps the runs: a second call goes on.
+a paired bootstrap over rows. Published classifiers are read both by their likeliest label and by the
+mixture of their labels, as ours are. `--storage` keeps the runs: a second call goes on.
 """
 
 from __future__ import annotations
@@ -16,15 +17,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from llmpred.bases.resolve import resolve
-from llmpred.evaluation.common_ground import compare_paired, figures, resampled
+from llmpred.evaluation.common_ground import (
+    Answers,
+    Resampled,
+    answers,
+    compare_paired,
+    figures,
+    resampled,
+)
+from llmpred.evaluation.significance import holm
 from llmpred.ledger import opened
 from llmpred.report import complexity
+from llmpred.report.comparison import Scheme, Scored
 from llmpred.report.groups import groups_of
+from llmpred.report.stored import training_of
+from llmpred.spec.run import TargetSpec
 from llmpred.spec.space import expand, load_space
+from llmpred.tasks import registry
+from llmpred.tasks.complexity import mapping
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "complexity_methods.yaml"
 OURS = ("ordinal", "quantiles", "LightGBM")
+STATISTICS = ("spearman", "pinball", "mae")
 
 
 def main() -> None:
@@ -62,31 +79,63 @@ def tell(changes: list[str], storage: Path) -> None:
     cache = storage / "cache"
     runs = [resolve(run, cache=cache) for run in expand(load_space(SPACE, changes))]
     for group in groups_of(runs, opened(storage)):
-        told = {
-            scheme.name: [complexity.read(run.predictions) for run in scheme.scored]
-            for scheme in group.schemes
-            if scheme.scored
-        }
+        told: dict[str, list[Answers]] = {}
+        for scheme in group.schemes:
+            if scheme.scored:
+                told[scheme.name] = [complexity.read(run.predictions) for run in scheme.scored]
+                if scheme.name not in OURS and not _target(scheme).is_regression:
+                    told[f"{scheme.name}, mixture"] = [_mixed(run) for run in scheme.scored]
+        if not told:
+            continue
         print(f"\n{group.title}: {len(next(iter(told.values()))[0].actual)} rows")
         drawn = {name: resampled(found) for name, found in told.items()}
         for name, found in told.items():
             one = figures(found[0].actual, found[0].mean, found[0].quantiles, None)
             values = drawn[name].values
             print(
-                f"  {name:26} seeds {len(found)}  MAE {values['mae']:7.3f}  pinball "
+                f"  {name:32} seeds {len(found)}  MAE {values['mae']:7.3f}  pinball "
                 f"{values['pinball']:7.3f}  Spearman {values['spearman']:6.3f}  "
                 f"10-90 holds {one['coverage']:.2f}"
             )
-        for mine in OURS:
-            for other in told:
-                if mine not in told or other in OURS:
-                    continue
-                found = compare_paired(drawn[mine], drawn[other])
-                parts = [
-                    f"{name} {d.difference:+.3f} ({d.lower:+.3f} to {d.upper:+.3f})"
-                    for name, d in found.items()
-                ]
-                print(f"  {mine} less {other}: {', '.join(parts)}")
+        _against(drawn)
+
+
+def _against(drawn: dict[str, Resampled]) -> None:
+    """Print ours less each other method, p-values corrected for all of them (Holm)."""
+    pairs = [(m, o) for m in OURS for o in drawn if m in drawn and o not in OURS]
+    found = [compare_paired(drawn[mine], drawn[other]) for mine, other in pairs]
+    adjusted = {name: holm([f[name].p for f in found]).tolist() for name in STATISTICS}
+    for i, (mine, other) in enumerate(pairs):
+        parts = [
+            f"{name} {found[i][name].difference:+.3f} ({found[i][name].lower:+.3f} to "
+            f"{found[i][name].upper:+.3f}, p {adjusted[name][i]:.3f})"
+            for name in STATISTICS
+        ]
+        print(f"  {mine} less {other}: {', '.join(parts)}")
+
+
+def _mixed(run: Scored) -> Answers:
+    """Return what a run's probabilities of labels say in counts, rather than its likeliest label.
+
+    As ours are read: so that no method loses by how it is read.
+    """
+    spec = run.record.spec
+    assert spec is not None
+    task = registry.get("complexity")
+    rows, why = training_of(run.record)
+    assert rows, why
+    labels = np.array([task.answer_index(row, spec.task) for row in rows])
+    counts = np.array([row["counts"] for row in rows])
+    scores = np.array([prediction.scores for prediction in run.predictions])
+    table = mapping.counts_by_label(labels, counts, scores.shape[1])
+    mean, quantiles = mapping.expected(np.exp(scores), table)
+    return answers([p.target["counts"] for p in run.predictions], mean, quantiles)
+
+
+def _target(scheme: Scheme) -> TargetSpec:
+    target = scheme.spec.task.target
+    assert target is not None  # settled
+    return target
 
 
 if __name__ == "__main__":
