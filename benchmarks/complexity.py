@@ -6,7 +6,7 @@
 `search_spaces/complexity_methods.yaml` is collected as it is, or on a file of traces of which a
 share is held out, for each unit of counting that is asked for; then each of ours is compared with
 each of the twelve published methods on the same rows: Spearman, pinball loss and MAE in counts, by
-a paired bootstrap over rows. Published classifiers are read both by their likeliest label and by the
+a paired bootstrap over rows. Published classifiers are read by their likeliest label and by the
 mixture of their labels, as ours are. `--storage` keeps the runs: a second call goes on.
 """
 
