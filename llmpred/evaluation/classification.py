@@ -196,6 +196,9 @@ def metrics(found: Classified, positive: str | None = None) -> dict[str, Any]:
     never = [found.labels[i] for i in np.flatnonzero((support > 0) & (counts.sum(axis=0)[:k] == 0))]
     reason = "0/0, counted as 0: the label is never predicted"
     undefined |= {f"per_label.{label}.precision": reason for label in never}
+    absent = np.flatnonzero((support == 0) & (counts.sum(axis=0)[:k] > 0))
+    reason = "0/0, counted as 0: no row has the label"
+    undefined |= {f"per_label.{found.labels[i]}.recall": reason for i in absent}
     varied = np.count_nonzero(counts) > 1  # scikit-learn warns of a single cell
     matthews = float(matthews_corrcoef(found.targets, found.predicted)) if varied else 0.0
     if chosen is None:

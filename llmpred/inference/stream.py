@@ -241,6 +241,8 @@ def _renamed(names: Sequence[str], made: Sequence[str]) -> dict[str, str]:
 
 def _record(row: Row, answer: Answer, renamed: Mapping[str, str]) -> dict[str, Any]:
     kept = {renamed.get(name, name): _plain(value) for name, value in row.values.items()}
+    for name in {*ANSWERED, "counts"} & kept.keys():  # a column that the first rows did not have
+        kept[f"input_{name}"] = kept.pop(name)
     scores = answer.scores or None
     record = {
         **kept,

@@ -59,26 +59,54 @@ def ask(
     if group.examples is None:
         return Asked(warnings=("Nothing was asked of the models: the data are not there.",))
     latency: dict[str, Latency] = {}
-    robust: dict[str, dict[str, Any]] = {}
+    robust: dict[str, Mapping[str, Any]] = {}
     said: list[str] = []
-    batches = [*_batches([scheme for scheme in group.schemes if scheme.scored], device)]
+    scored = [scheme for scheme in group.schemes if scheme.scored]
+    batches = [*_batches(scored, device)] if scored else []
     if len(batches) > 1 and texts:
         said.append(
             f"The models do not fit into memory together: latency was taken in {len(batches)} "
             "parts, one after the other, so other load on the machine need not hit all alike."
         )
-    for batch in batches:
-        loaded = dict(_loaded(batch, storage, device, said))
-        if texts and loaded:
-            answers = {name: _answering(one) for name, one in loaded.items()}
-            latency |= measure(answers, group.examples[:texts])
-        if perturbing is not None:
-            for name, predictor in loaded.items():
-                try:
-                    robust[name] = robustness_of(predictor, group.examples, perturbing)
-                except InputError as error:
-                    said.append(f"Robustness of {name} is not known: {error.problems[0].law}.")
+    for batch in batches:  # by a function, so that one's models are gone when the next one's come
+        found = _ask_batch(batch, group.examples, storage, texts, perturbing, device)
+        latency |= found.latency
+        robust |= found.robustness
+        said += found.warnings
     return Asked(latency, robust, tuple(dict.fromkeys(said)))
+
+
+def _ask_batch(
+    schemes: Sequence[Scheme],
+    examples: Sequence[Example],
+    storage: str,
+    texts: int,
+    perturbing: Perturbing | None,
+    device: Device | None,
+) -> Asked:
+    """Load the models of schemes together, and ask them."""
+    said: list[str] = []
+    latency: dict[str, Latency] = {}
+    robust: dict[str, dict[str, Any]] = {}
+    loaded = dict(_loaded(schemes, storage, device, said))
+    if texts and loaded:
+        answers = {name: _answering(one) for name, one in loaded.items()}
+        try:
+            latency = measure(answers, examples[:texts])
+        except LlmpredError as error:
+            said.append(f"Latency is not known: {_law(error)}.")
+    for name, predictor in loaded.items() if perturbing is not None else ():
+        assert perturbing is not None
+        try:
+            robust[name] = robustness_of(predictor, examples, perturbing)
+        except LlmpredError as error:
+            said.append(f"Robustness of {name} is not known: {_law(error)}.")
+    return Asked(latency, robust, tuple(said))
+
+
+def _law(error: LlmpredError) -> str:
+    law = error.problems[0].law if isinstance(error, InputError) else str(error)
+    return law.rstrip(".")
 
 
 def _loaded(
@@ -93,8 +121,7 @@ def _loaded(
             where = device or scheme.spec.execution.device
             yield scheme.name, Predictor.load(key, storage=storage, device=where)
         except LlmpredError as error:
-            law = error.problems[0].law if isinstance(error, InputError) else str(error)
-            said.append(f"{scheme.name} could not be asked: {law.rstrip('.')}.")
+            said.append(f"{scheme.name} could not be asked: {_law(error)}.")
 
 
 def _batches(schemes: Sequence[Scheme], device: Device | None) -> Iterator[list[Scheme]]:
@@ -157,13 +184,14 @@ def robustness_of(
         law = f"robustness is that of a classification of one text, but the task is {task.name}"
         raise InputError(Problem(law, fix="Leave `robustness` out of --suite."))
     assert spec.language != "auto"  # the run is settled
+    labels = task.classes(spec) or ()
     rows = sampled(examples, perturbing.limit, perturbing.seed)
 
     def answer(texts: list[str]) -> list[str] | tuple[list[str], list[float]]:
         found = predictor.predict_batch(texts)
-        labels = [one.label for one in found]
+        said = [one.label for one in found]
         sure = [one.confidence for one in found if one.confidence is not None]
-        return (labels, sure) if len(sure) == len(labels) else labels
+        return (said, sure) if len(sure) == len(said) else said
 
     return robustness(
         long_texts([example for _, example in rows], task),
@@ -173,6 +201,7 @@ def robustness_of(
         kinds=perturbing.kinds,
         strengths=perturbing.strengths or STRENGTHS,
         seed=perturbing.seed,
+        opposite=dict(zip(labels, labels[::-1], strict=True)) if len(labels) == 2 else {},
         ids=[str(example.get("id", i)) for i, example in rows],
     )
 

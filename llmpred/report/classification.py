@@ -113,7 +113,7 @@ def _tables(files: Mapping[str, Mapping[str, Any]]) -> list[Table]:
             )
             for name, told in figures.items()
         ),
-        (f"Precision, recall and F1: {of}.",),
+        (f"Precision, recall and F1: {of}. Of the first seed, where there are several.",),
     )
     sure = {name: told[CONFIDENCE] for name, told in files.items() if CONFIDENCE in told}
     if not sure:
@@ -137,15 +137,27 @@ def _tables(files: Mapping[str, Mapping[str, Any]]) -> list[Table]:
                     told["avg_confidence"],
                     told["high_confidence_ratio"],
                     told["ece"],
-                    (told["temperature_scaling"]["after"] or {}).get("ece"),
+                    _scaled_ece(told["temperature_scaling"]),
                     told["brier"],
                     told["aurc"],
                 )
                 for name, told in sure.items()
             ),
-            ("All but the second and third column: lower is better.",),
+            (
+                "ECE, Brier score and the area: lower is better. Of the first seed, where there "
+                "are several. The temperature is fitted on one half of these rows and judged on the "
+                "other, and the other way round (Guo et al., 2017); none is told where no finite "
+                "one is best. The Brier score is summed over labels (Brier, 1950): of two labels, "
+                "twice scikit-learn's.",
+            ),
         ),
     ]
+
+
+def _scaled_ece(scaling: Mapping[str, Any]) -> float | None:
+    if scaling["after"] is None or scaling["at_bound"]:
+        return None
+    return float(scaling["after"]["ece"])
 
 
 def _pictures(files: Mapping[str, Mapping[str, Any]], folder: Path) -> list[Picture]:

@@ -375,7 +375,7 @@ def _row(
         scheme=scheme.name,
         description=scheme.description,
         trains=scheme.spec.trains,
-        status="missing" if not records else "ok" if scheme.scored else records[0].status,
+        status=_status(scheme),
         seeds=len(scores),
         score=scheme.score,
         sd=statistics.stdev(scores) if len(scores) > 1 else None,
@@ -391,6 +391,12 @@ def _row(
         weights_bytes=weights,
         published=published,
     )
+
+
+def _status(scheme: Scheme) -> str:
+    """Return `missing` without runs, `diverged` if one did, whatever it scores, else `ok`."""
+    statuses = {run.record.status for run in scheme.runs}
+    return "missing" if not statuses else "diverged" if "diverged" in statuses else "ok"
 
 
 def mean_metrics(scheme: Scheme) -> dict[str, float | None]:
@@ -412,6 +418,11 @@ def warnings(found: Comparison) -> list[str]:
     scored = [row for row in found.rows if row.score is not None]
     others = [row for row in scored if row.scheme != group.reference]
     said = [f"{row.scheme} has no score: {row.status}." for row in found.rows if row.score is None]
+    said += [
+        f"{row.scheme} diverged in training: what it scores is of weights that nobody keeps."
+        for row in scored
+        if row.status == "diverged"
+    ]
     rows = max((len(run.predictions) for s in group.schemes for run in s.scored), default=0)
     if rows < FEW:
         said.append(
@@ -431,7 +442,7 @@ def warnings(found: Comparison) -> list[str]:
     if found.majority is not None:
         label, share = found.majority
         usable = [row for row in scored if not _scheme(group, row).is_diagnosis]
-        near = [row for row in usable if row.interval and is_near(row.interval[0], share)]
+        near = [row for row in usable if _is_no_better(row, found)]
         if near:
             said.append(
                 f"Always answering {label} has {share:.3f}; not clearly better than that: "
@@ -516,28 +527,35 @@ def _listed(rows: Sequence[Row], of: Sequence[Row]) -> str:
 def advice(found: Comparison) -> str:
     """Return one line: which scheme to take, what for, and at what cost.
 
-    The cheapest of those that the best is not distinguishable from: one that trains nothing before
-    one that does, then by latency (of one text where measured, else an example in batches).
+    The cheapest of those that the best is not distinguishable from and that are clearly better than
+    always giving the commonest answer: one that trains nothing before one that does, then by
+    latency (of one text where measured, else an example in batches).
     """
     group = found.group
     usable = [
-        row for row in found.rows if row.score is not None and not _scheme(group, row).is_diagnosis
+        row
+        for row in found.rows
+        if row.score is not None and row.status == "ok" and not _scheme(group, row).is_diagnosis
     ]
     if not usable:
-        return "Take none yet: no scheme has a score."
+        return "Take none yet: no scheme has a score of weights that are kept."
     best = max(usable, key=lambda row: row.score or 0.0)
-    if found.majority is not None and best.interval is not None:
+    if _is_no_better(best, found):
+        assert found.majority is not None
         label, share = found.majority
-        if is_near(best.interval[0], share):
-            return (
-                f"Take none yet: the best, {best.scheme} ({best.score:.3f}), is not clearly better "
-                f"than always answering {label} ({share:.3f})."
-            )
+        return (
+            f"Take none yet: the best, {best.scheme} ({best.score:.3f}), is not clearly better "
+            f"than always answering {label} ({share:.3f})."
+        )
     others = [row for row in usable if row is not best]
     tests = corrected(
         {r.scheme: difference(_scheme(group, best), _scheme(group, r)) for r in others}
     )
-    alike = [r for r in others if r.scheme in tests and not tests[r.scheme].is_clear]
+    alike = [
+        row
+        for row in others
+        if row.scheme in tests and not tests[row.scheme].is_clear and not _is_no_better(row, found)
+    ]
     taken = min([best, *alike], key=_cost)
     if taken is not best:
         apart = tests[taken.scheme]
@@ -556,6 +574,13 @@ def advice(found: Comparison) -> str:
     if untrained is not None:
         less = f"; {untrained.scheme} ({untrained.score:.3f}) if nothing may be trained"
     return f"Take {best.scheme} ({best.score:.3f}): {over}{_price(best, second)}{less}."
+
+
+def _is_no_better(row: Row, found: Comparison) -> bool:
+    """Whether a scheme is not clearly better than always giving the commonest answer."""
+    if found.majority is None or row.interval is None:
+        return False
+    return is_near(row.interval[0], found.majority[1])
 
 
 def _cost(row: Row) -> tuple[bool, float]:

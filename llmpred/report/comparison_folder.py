@@ -52,6 +52,7 @@ def made_anew(out: Path) -> Iterator[Path]:
         InputError: if `out` holds what no comparison made.
     """
     check_ours(out)
+    out = out.resolve()  # a link keeps its name; what it leads to is made anew
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         folder = Path(scratch) / "comparison"
@@ -213,10 +214,12 @@ def _run_folders(
     """Write a folder a scheme, in it one a further seed; return the bytes of weights."""
     weights: dict[str, int] = {}
     for scheme in group.schemes:
-        home = folder / safe_name(scheme.name)
+        home = described = folder / safe_name(scheme.name)
         for i, run in enumerate(scheme.runs):
             spec = run.record.spec
             place = home / f"seed-{spec.seed}" if i and spec else home
+            if scheme.scored and run is scheme.scored[0]:
+                described = place
             told = run_folder.write(ledger, run.record, place)
             size = told.get(run_folder.TRAINED, {}).get("weights_bytes")
             if size is not None:
@@ -225,7 +228,7 @@ def _run_folders(
         if scheme.name in asked.robustness:
             further[ROBUSTNESS] = asked.robustness[scheme.name]
         for name, content in further.items():
-            run_folder.dump(home / name, content)
+            run_folder.dump(described / name, content)
     return weights
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmpred.data.content import sample
 from llmpred.data.fields import Example
 from llmpred.data.sources import load
-from llmpred.errors import DataError, Problem
+from llmpred.errors import DataError, InputError, Problem
 from llmpred.evaluation.confidence import confidence
 from llmpred.report.classification import metrics_file, read
 from llmpred.report.comparison import long_texts
@@ -98,6 +98,9 @@ def asked(
     """
     task, spec = predictor.task, predictor.spec
     notes: tuple[str, ...] = ()
+    if data is None and predictor.key is None:
+        law = "an adapter made elsewhere says nothing of the rows to evaluate it on"
+        raise InputError(Problem(law, fix="Give them: --data FILE."))
     if data is None:
         table = prepare(spec).evaluation
     else:

@@ -11,6 +11,7 @@ Kind = Literal[
     "text", "score", "signed", "interval", "p", "share", "count", "number", "time", "bytes"
 ]
 NOTHING = "–"
+ROUNDS_UP = 999.5  # three digits of it are 1e+03
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,12 @@ def written(value: Any, kind: Kind) -> str:
 
 def number(value: float) -> str:
     """Return a number to three digits, or to the whole where it has more."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= ROUNDS_UP else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
     """Return seconds as people say them, from microseconds to hours."""
-    if seconds < 1:
+    if 1000 * seconds < ROUNDS_UP:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 120:
         return f"{seconds:.3g} s"
@@ -154,10 +155,10 @@ def _percent(share: float) -> str:
 
 def _bytes(count: float) -> str:
     for unit in ("B", "kB", "MB"):
-        if count < 1000:
+        if count < ROUNDS_UP:
             return f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:.3g} GB"
+    return f"{number(count)} GB"
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,10 @@ def test_columns_are_found_named_and_kept(
     found = [json.loads(line) for line in ran.out.splitlines()]
     close(found, wanted)
     assert {row["input_label"] for row in found} == {7}
+    rows = [{"text": TEXTS[0]}] * 120 + [{"text": TEXTS[0], "label": 7}]  # past those looked at
+    ran = llmpred("infer", model, "--file", write(tmp_path / "late.jsonl", rows))
+    last = json.loads(ran.out.splitlines()[-1])
+    assert (last["input_label"], last["label"]) == (7, wanted[0]["label"])
     other = write(tmp_path / "b.csv", [{"said": text, "text": "no"} for text in TEXTS])
     for column in ("said", "text=said"):
         out = tmp_path / "b.jsonl"

@@ -217,3 +217,19 @@ def test_the_reference_is_the_first_that_trains():
     assert reference_of([zero, tuned]) == "tuned"
     assert reference_of([zero, tuned], "zero-shot") == "zero-shot"
     assert reference_of([zero]) == "zero-shot"
+
+
+def test_what_is_no_better_than_the_commonest_answer_is_not_advised():
+    wide, narrow = [i >= 18 for i in range(60)], [i >= 28 for i in range(60)]  # 0.70, 0.53
+    group = group_of(scheme_of("tuned", wide), scheme_of("zero-shot", narrow, spec=UNTRAINED))
+    found = compare(group, majority=("bad", 0.5))
+    assert found.advice.startswith("Take tuned (0.700)")
+    assert any("not clearly better than that: zero-shot" in text for text in found.warnings)
+
+
+def test_what_diverged_is_not_advised_whatever_it_scored():
+    group = group_of(scheme_of("tuned", GOOD, status="diverged"), scheme_of("other", FAIR))
+    found = compare(group)
+    assert [row.status for row in found.rows] == ["diverged", "ok"]
+    assert found.advice.startswith("Take other (0.800)")
+    assert any(text.startswith("tuned diverged in training") for text in found.warnings)
