@@ -146,9 +146,9 @@ def _tables(files: Mapping[str, Mapping[str, Any]]) -> list[Table]:
             (
                 "ECE, Brier score and the area: lower is better. Of the first seed, where there "
                 "are several. The temperature is fitted on one half of these rows and judged on "
-                "the other, and the other way round (Guo et al., 2017); none is told where no finite "
-                "one is best. The Brier score is summed over labels (Brier, 1950): of two labels, "
-                "twice scikit-learn's.",
+                "the other, and the other way round (Guo et al., 2017); none is told where no "
+                "finite one is best. The Brier score is summed over labels (Brier, 1950): of two "
+                "labels, twice scikit-learn's.",
             ),
         ),
     ]
