@@ -1,0 +1,1 @@
+"""Quantities in texts, read and predicted by one token."""
