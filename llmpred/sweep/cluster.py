@@ -87,7 +87,8 @@ def connected(address: str | None) -> Iterator[Any]:
     if not address:
         for name, value in PRIVATE.items():
             os.environ.setdefault(name, value)
-        _guard()
+        guard()
+    forget_tokens()
     import ray
 
     for name in NOISY:
@@ -119,17 +120,23 @@ def connected(address: str | None) -> Iterator[Any]:
                 shutil.rmtree(started.address_info["session_dir"], ignore_errors=True)
 
 
-def _guard() -> None:
-    """Have a private cluster ask for a token of its own, unless the environment settles that.
+def guard() -> None:
+    """Have a private cluster that is started after this ask for a token of its own.
 
-    Left to itself Ray would keep a token in the home folder, and a later `ray start` would then
-    refuse `ray job submit` without it.
+    Unless the environment settles that. Left to itself Ray would keep a token in the home folder,
+    and a later `ray start` would then refuse `ray job submit` without it.
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def forget_tokens() -> None:
+    """Have Ray read again what the environment says of tokens.
+
+    Otherwise a process remembers what the first cluster wanted that it was connected to.
+    """
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-    # A process that was connected to another cluster before remembers what that one wanted.
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 

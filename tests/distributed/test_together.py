@@ -11,6 +11,7 @@ import pytest
 from llmpred.bases.resolve import resolve
 from llmpred.distributed.together import carry_out
 from llmpred.engine.models import Interrupted
+from llmpred.sweep.cluster import forget_tokens, guard
 from tests.runs import run_spec
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,8 @@ def one_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # So short a wait passes more often than a run may fail.
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "2")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or Ray leaves a token in the home folder
+    guard()
+    forget_tokens()
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
