@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmpred.errors import DataError, Problem
 from llmpred.evaluation.significance import Difference, drawn_difference
 from llmpred.tasks.base import LEVELS
+from llmpred.tasks.complexity.labels import binned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,17 +98,6 @@ def common_edges(train_counts: ArrayLike, bins: int = BINS) -> Floats:
     import numpy as np
 
     return np.unique(np.quantile(np.asarray(train_counts, float), np.linspace(0, 1, bins + 1)))
-
-
-def binned(counts: ArrayLike, edges: ArrayLike) -> Rows:
-    """Return int64 [n], the bin of each count; bins are closed on the right.
-
-    The outer two take what lies beyond the edges.
-    """
-    import numpy as np
-
-    inner = np.asarray(edges, float)[1:-1]
-    return np.searchsorted(inner, np.asarray(counts, float), side="left").astype(np.int64)
 
 
 def figures(

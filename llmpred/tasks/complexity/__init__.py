@@ -12,7 +12,7 @@ from llmpred.data.fields import Example, Field
 from llmpred.errors import DataError, Problem, SpecError
 from llmpred.spec.run import ClusterSpec, TargetSpec, TaskSpec
 from llmpred.tasks.base import ID, LEVELS, Calibration, Prediction, Task, mean
-from llmpred.tasks.complexity.counting import count
+from llmpred.tasks.complexity.counting import COUNTS, count
 from llmpred.tasks.complexity.tags import PROMPT_FEATURES, prompt_features, tagged
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BINS = 10  # unless a spec says otherwise
 DIGITS = 10  # that are kept of what is learnt: the last ones differ from one machine to another
 
 
@@ -49,7 +48,7 @@ class Complexity(Task):
             required=False,
             aliases=("response", "reasoning", "output", "answer", "completion"),
         ),
-        Field("counts", "number", "target", required=False, aliases=("counts", "count")),
+        COUNTS,
     )
     long_field = "prompt"
     heads = ("classifier", "boosted")
@@ -444,7 +443,7 @@ def _settled(
         change |= {"clusters": clusters, "k": len(clusters.centroids), "outliers": outliers}
     elif target.kind != "edges":
         make = {"equal_width": labels.equal_width_edges, "quantile": labels.quantile_edges}
-        bins = target.bins or BINS
+        bins = target.bins or labels.BINS
         edges = make[target.kind](counts, bins)
         change |= {"edges": _rounded(edges.edges), "bins": bins}
         if edges.merged:

@@ -28,6 +28,7 @@ from llmpred.data.fields import Field
 from llmpred.data.text import UNIT
 from llmpred.errors import DataError, InputError, Problem, nearest
 
+COUNTS = Field("counts", "number", "target", required=False, aliases=("counts", "count"))
 PROMPT = Field("prompt", "text", "input", aliases=("prompt", "question", "instruction"))
 RESPONSE = Field(
     "response", "text", "target", aliases=("response", "reasoning", "output", "answer")

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from llmpred.data.fields import Field
 from llmpred.errors import DataError, InputError, Problem, StorageError, nearest
 from llmpred.spec.run import ClusterSpec
 from llmpred.tasks.complexity import labels as labelling
@@ -34,14 +33,11 @@ TAKES = {
     "edges": ("edges",),
     "clusters": ("k", "outliers", "seed"),
 }
-BINS = 10
 FOLDS = 5  # of the leakage check
 MAJORITY = 0.5  # from this share of the rows on, a label is told to make accuracy mislead
 
 CLUSTER_CONFIG, CLUSTER_ROWS = "cluster_config_clean.json", "merged_with_clusters_clean.jsonl"
 BIN_CONFIG, BIN_ROWS = "bin_config.json", "merged_with_bins.jsonl"
-
-COUNTS = Field("counts", "number", "target", required=False, aliases=("counts", "count"))
 
 
 def label_file(
@@ -101,7 +97,7 @@ def label_file(
         notes += _cluster_notes(found, len(kept) - int(kept.sum()))
         told = _told(labels, features[kept], notes)
         return write_clusters(out, found, rows, counts, features, names=PROMPT_FEATURES, more=told)
-    made = _edges(kind, counts, bins or BINS, edges)
+    made = _edges(kind, counts, bins or labelling.BINS, edges)
     labels = labelling.assigned(counts, made.edges)
     notes += _bin_notes(made, counts)
     told = _told(labels, features, notes)
@@ -249,7 +245,7 @@ def _rows(
 
     response = dataclasses.replace(counting.RESPONSE, required=False)
     source = SourceSpec(source=file, columns=dict(columns))
-    loaded = load(source, (counting.PROMPT, COUNTS, response), dict)
+    loaded = load(source, (counting.PROMPT, counting.COUNTS, response), dict)
     by_prompt: dict[str, list[float]] = {}
     lost = cut_off = 0
     for example in Examples(loaded.table):

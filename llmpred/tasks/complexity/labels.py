@@ -19,7 +19,7 @@ from llmpred.spec.run import ClusterSpec
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
     Rows = NDArray[np.int64]
@@ -40,6 +40,7 @@ FLAGS = ("explain", "creative", "calculate", "list", "why", "how")
 PLAIN, MIXED = "plain", "mixed"
 COMPLEXITIES = ("low", "medium", "high")
 
+BINS = 10  # of equal width or size, unless told otherwise
 K: dict[Outliers, int] = {"keep": 10, "remove": 8}  # as published
 AUTO_K = range(2, 13)
 OUTLIER = 130.0  # counts above it are outliers, as published …
@@ -118,10 +119,15 @@ def assigned(counts: Floats, edges: Sequence[float]) -> Rows:
     Raises:
         DataError: if counts do not hold.
     """
+    return binned(checked(counts), edges)
+
+
+def binned(values: ArrayLike, edges: ArrayLike) -> Rows:
+    """Return the bin of each value, int64 [n], as `assigned` does, but of any numbers."""
     import numpy as np
 
-    found: Rows = np.searchsorted(np.asarray(edges[1:-1], float), checked(counts), side="left")
-    return found
+    inner = np.asarray(edges, float)[1:-1]
+    return np.searchsorted(inner, np.asarray(values, float), side="left").astype(np.int64)
 
 
 def outside(counts: Floats, edges: Sequence[float]) -> tuple[int, int]:
