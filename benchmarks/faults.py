@@ -231,10 +231,13 @@ def full_disk(world: World) -> str:
 def corrupt_checkpoint(world: World) -> str:
     """The newest checkpoint of a killed sweep is damaged."""
     job = world.start()
-    key = world.amid_a_run(checkpoints=2).key
+    claim = world.amid_a_run(checkpoints=2)
+    worker = psutil.Process(claim.owner.pid)
     os.killpg(job.pid, signal.SIGKILL)
     world.end(job)
-    newest = world.checkpoints(key)[-1]
+    # A worker notices a little later that Ray is gone, and may write one more checkpoint until then.
+    psutil.wait_procs([worker], timeout=PATIENCE)
+    newest = world.checkpoints(claim.key)[-1]
     largest = max(newest.iterdir(), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 0xFF
