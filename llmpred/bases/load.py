@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmpred.bases.locate import Located
 from llmpred.errors import BaseError, Problem
+from llmpred.tasks.numeric.numbers import NUM
 
 if TYPE_CHECKING:
     import torch
@@ -15,13 +16,18 @@ TRUSTED: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
 HEADS = ("lm_head", "classifier", "score")  # what a model's head is called
 
 
-def load_tokenizer(base: Located) -> PreTrainedTokenizerBase:
+def load_tokenizer(base: Located, *, numbers: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer, with a padding token and padding on the left.
 
     Left padding puts every target at the end of its row, so that a forward pass needs the language
     model head on the last few positions only.
+
+    Args:
+        base: whose tokenizer.
+        numbers: add the token `<NUM>`. It takes the white space before it in, as a word does in
+            most vocabularies, so that it is predicted right after the word before.
     """
-    from transformers import AutoTokenizer
+    from transformers import AddedToken, AutoTokenizer
 
     _hush()
     tokenizer = AutoTokenizer.from_pretrained(
@@ -32,6 +38,8 @@ def load_tokenizer(base: Located) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         raise BaseError(Problem(f"the tokenizer of {base.name} has no token to pad with"))
     tokenizer.padding_side = "left" if base.kind == "causal" else "right"
+    if numbers:
+        tokenizer.add_tokens([AddedToken(NUM, lstrip=True, rstrip=False, normalized=False)])
     return tokenizer
 
 
@@ -43,6 +51,7 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device,
     pad_token_id: int,
+    number_token: int | None = None,
 ) -> PreTrainedModel:
     """Load the model: with a language-model head, or a classification head of `classes` outputs.
 
@@ -56,6 +65,7 @@ def load_model(
         dtype: of the weights, or of the computation if quantised.
         device: where to put it.
         pad_token_id: for classification heads, which look for the last real token.
+        number_token: id of `<NUM>`, for a model that reads and says numbers.
 
     Raises:
         BaseError: when the quantisation library is missing.
@@ -116,7 +126,27 @@ def load_model(
             # exactly: the next run on this base would be another.
             module.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
+    if number_token is not None:
+        _make_room(model, number_token)
     return model.eval()
+
+
+def _make_room(model: PreTrainedModel, token: int) -> None:
+    """Give a model rows for the token `<NUM>`: the mean of all others, so that no word is nearer.
+
+    `config.number_token` is its id.
+    """
+    import torch
+
+    tables: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if token >= tables[0].weight.shape[0]:
+        model.resize_token_embeddings(token + 1, mean_resizing=False)
+        tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    with torch.no_grad():
+        for table in {id(table.weight): table for table in tables}.values():
+            others = torch.arange(len(table.weight), device=table.weight.device) != token
+            table.weight[token] = table.weight[others].float().mean(0).to(table.weight.dtype)
+    model.config.number_token = token
 
 
 def _hush() -> None:

@@ -189,6 +189,7 @@ def zero_shot_of(spec: RunSpec) -> RunSpec | None:
                 update={
                     "adapter": AdapterSpec(kind="none"),
                     "loss": None,
+                    "head_form": None,
                     "class_weights": None,
                     "name": None,  # that of the method, which is another one
                 }
@@ -222,6 +223,8 @@ def _settled(spec: RunSpec, prepared: Prepared, base: Located) -> RunSpec:
     method = spec.method
     if task.target is not None and task.target.is_regression and method.loss is None:
         method = method.model_copy(update={"loss": "mse"})
+    if method.head == "numeric" and method.loss is None:
+        method = method.model_copy(update={"loss": "cauchy"})
     changed = {"task": task, "method": method, "optim": optim, "evaluation": evaluation}
     return spec.model_copy(update=changed)
 

@@ -137,7 +137,7 @@ def _check_file(
         spec,
         train.table,
         evaluation.table if evaluation is not None else None,
-        _tokenizer(spec.base.name, asked=base is not None),
+        _tokenizer(spec, asked=base is not None),
         [*train.notes, *(evaluation.notes if evaluation is not None else ())],
     )
 
@@ -235,16 +235,18 @@ def _kind(base: BaseSpec) -> str | None:
         return None
 
 
-def _tokenizer(base: str, *, asked: bool) -> Any:
-    """Return a base's tokenizer; None if the base is not here and nobody asked for it."""
+def _tokenizer(spec: RunSpec, *, asked: bool) -> Any:
+    """Return the tokenizer of a run; None if its base is not here and nobody asked for it."""
     from llmpred.bases.fetch import is_here
     from llmpred.bases.load import load_tokenizer
     from llmpred.bases.locate import locate
     from llmpred.bases.registry import KNOWN
-    from llmpred.spec.run import BaseSpec
 
+    base = spec.base.name
     here = Path(base).expanduser().is_dir() or (base in KNOWN and is_here(base))
-    return load_tokenizer(locate(BaseSpec(name=base))) if here or asked else None
+    if not here and not asked:
+        return None
+    return load_tokenizer(locate(spec.base), numbers=spec.method.head == "numeric")
 
 
 # --- a space -----------------------------------------------------------------------------------
@@ -295,7 +297,7 @@ def _check_space(path: str, overrides: list[str]) -> list[DatasetCheck]:
                     spec.model_copy(update={"task": settled}),
                     prepared.train,
                     prepared.evaluation,
-                    _tokenizer(spec.base.name, asked=False),
+                    _tokenizer(spec, asked=False),
                     notes,
                 )
             )

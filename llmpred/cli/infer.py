@@ -243,11 +243,28 @@ def _said(answer: Answer) -> str:
         low, *_, high = answer.counts["quantiles"]
         told = f"{answer.counts['route']}, {answer.counts['type']}"
         return f"{answer.counts['mean']:.3g} counts, 80 % in {low:.3g} to {high:.3g}  ({told})"
+    if answer.number is not None:
+        return _number(answer.number)
     if answer.confidence is None:
         return answer.label
     rest = ", ".join(f"{label} {share:.3f}" for label, share in answer.scores.items())
     cut = "; the input was truncated" if answer.truncated else ""
     return f"{answer.label}  {answer.confidence:.3f}  ({rest}{cut})"
+
+
+def _number(number: dict[str, Any]) -> str:
+    """Return in a line whether a number is due, and which."""
+    sure = "" if number["probability"] is None else f"  (P(<NUM>) {number['probability']:.3f})"
+    if not number["due"]:
+        return f"no number next{sure}"
+    low, high = _ends(number)
+    within = "" if low is None else f", 80 % in {low:.6g} to {high:.6g}"
+    return f"{number['value']:.6g}{within}{sure}"
+
+
+def _ends(number: dict[str, Any]) -> tuple[float | None, float | None]:
+    quantiles = number["quantiles"]
+    return (None, None) if quantiles is None else (quantiles[0], quantiles[-1])
 
 
 def _show(
@@ -260,7 +277,17 @@ def _show(
         print_json({"key": predictor.key, "answers": rows})
         return
     title = f"{predictor.key[:10] if predictor.key else 'adapter'} on {predictor.spec.base.name}"
-    if predictor.counts:
+    if predictor.measures == "number":
+        numbers = [answer.number or {} for answer in answers]
+        table(
+            ["input", "a number next", "P(<NUM>)", "rank", "value", "10 %", "90 %"],
+            [
+                [_brief(given), *(n[k] for k in ("due", "probability", "rank", "value")), *_ends(n)]
+                for given, n in zip(asked, numbers, strict=True)
+            ],
+            title=title,
+        )
+    elif predictor.measures == "counts":
         counts = [answer.counts or {} for answer in answers]
         table(
             ["input", "mean", "10 %", "median", "90 %", "route", "type"],

@@ -15,6 +15,7 @@ from llmpred.errors import DataError, Problem
 from llmpred.spec.run import RunSpec, TaskSpec
 from llmpred.tasks import prompts
 from llmpred.tasks.base import Task
+from llmpred.tasks.numeric.numbers import NUM, replaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +33,7 @@ class Encoded:
         truncated: whether the long field, or a target to train on, lost tokens.
         weight: how much its loss counts.
         value: what a regression is taught of it.
+        values: of each `<NUM>` of prompt and target, in order (head `numeric`).
     """
 
     prompt: list[int]
@@ -41,6 +43,7 @@ class Encoded:
     truncated: bool = False
     weight: float = 1.0
     value: float = 0.0
+    values: tuple[float, ...] = ()
 
     @property
     def length(self) -> int:
@@ -90,32 +93,43 @@ def _to_answer(
     elif spec.method.head == "causal_lm":
         assert spec.evaluation.max_new_tokens is not None  # settled
         room -= spec.evaluation.max_new_tokens
-    prompt, truncated = _prompt(example, task, spec, tokenizer, room)
-    return Encoded(prompt, [], candidates, truncated=truncated)
+    prompt, values, truncated = _prompt(example, task, spec, tokenizer, room)
+    return Encoded(prompt, [], candidates, truncated=truncated, values=values)
 
 
 def _to_train(
     example: Example, task: Task, spec: RunSpec, tokenizer: PreTrainedTokenizerBase
 ) -> Encoded:
-    if spec.method.head != "causal_lm":
+    if spec.method.head not in ("causal_lm", "numeric"):
         asked = _to_answer(example, task, spec, tokenizer)
         label = task.answer_index(example, spec.task)
         target = asked.candidates[label] if asked.candidates else []
         value = task.value(example, spec.task)
         return replace(asked, target=target, label=label, value=value)
-    whole = _continuation(task.target(example, spec.task), spec.task, tokenizer)
+    due: tuple[float, ...] = ()
+    if spec.method.head == "numeric":
+        text, due = task.with_numbers(example, spec.task)
+    else:
+        text = task.target(example, spec.task)
+    whole = _continuation(text, spec.task, tokenizer)
     if isinstance(tokenizer.eos_token_id, int):
         whole = [*whole, tokenizer.eos_token_id]
     target = whole[: spec.task.max_length // 2]
     if len(target) < len(whole) and spec.task.truncation == "error":
         law = (
             f"a target may take half of {spec.task.max_length} tokens, but this one has "
-            f"{len(whole)}: {task.target(example, spec.task)[:60]!r}"
+            f"{len(whole)}: {text[:60]!r}"
         )
         raise DataError(_too_long(law))
     room = spec.task.max_length - len(target)
-    prompt, truncated = _prompt(example, task, spec, tokenizer, room)
-    return Encoded(prompt, target, truncated=truncated or len(target) < len(whole))
+    prompt, values, truncated = _prompt(example, task, spec, tokenizer, room)
+    kept = due[: target.count(tokenizer.convert_tokens_to_ids(NUM))] if due else ()
+    return Encoded(
+        prompt,
+        target,
+        truncated=truncated or len(target) < len(whole),
+        values=(*values, *kept),
+    )
 
 
 def _prompt(
@@ -124,19 +138,19 @@ def _prompt(
     run: RunSpec,
     tokenizer: PreTrainedTokenizerBase,
     room: int,
-) -> tuple[list[int], bool]:
+) -> tuple[list[int], tuple[float, ...], bool]:
     """Tokenise the prompt of an example into at most `room` tokens.
 
     Only the task's long field is cut, so the question at the prompt's end always survives.
 
     Returns:
-        The ids, and whether anything was cut.
+        The ids, the values of each `<NUM>` in them, and whether anything was cut.
     """
     spec = run.task
     slots = task.slots(example, spec)
-    ids = _prompt_ids(slots, run, tokenizer)
+    ids, values = _prompt_ids(slots, run, tokenizer)
     if len(ids) <= room:
-        return ids, False
+        return ids, values, False
     text = slots[task.long_field]
     if spec.truncation == "error":
         law = (
@@ -163,8 +177,8 @@ def _prompt(
             if spec.truncation == "end"
             else (offsets[-keep][0], len(text))
         )
-        ids = _prompt_ids({**slots, task.long_field: text[start:end]}, run, tokenizer)
-    return ids, True
+        ids, values = _prompt_ids({**slots, task.long_field: text[start:end]}, run, tokenizer)
+    return ids, values, True
 
 
 def _too_long(law: str) -> Problem:
@@ -181,7 +195,12 @@ def render_prompt(
         The text, and whether a chat template made it (then it carries its own special tokens).
     """
     assert spec.prompt is not None  # settled
-    text = prompts.render(spec.prompt, slots)
+    return _wrapped(prompts.render(spec.prompt, slots), spec, tokenizer)
+
+
+def _wrapped(
+    text: str, spec: TaskSpec, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[str, bool]:
     if spec.chat_template == "auto" and tokenizer is not None and tokenizer.chat_template:
         wrapped = tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
@@ -192,13 +211,20 @@ def render_prompt(
 
 def _prompt_ids(
     slots: dict[str, str], run: RunSpec, tokenizer: PreTrainedTokenizerBase
-) -> list[int]:
-    text, wrapped = render_prompt(slots, run.task, tokenizer)
+) -> tuple[list[int], tuple[float, ...]]:
+    """Return the ids of a prompt, and the values of each `<NUM>` in them."""
+    assert run.task.prompt is not None  # settled
+    text = prompts.render(run.task.prompt, slots)
+    values: tuple[float, ...] = ()
+    if run.method.head == "numeric":
+        found = replaced(text)
+        text, values = found.text, tuple(number.value for number in found.numbers)
+    text, wrapped = _wrapped(text, run.task, tokenizer)
     ids: list[int] = tokenizer(text, add_special_tokens=not wrapped, verbose=False)["input_ids"]
     continued = not run.method.has_head
     if continued and not wrapped and ids[-1:] == [tokenizer.eos_token_id]:
         ids.pop()  # some tokenizers close their input; what is to be continued must stay open
-    return ids
+    return ids, values
 
 
 def _continuation(text: str, spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> list[int]:

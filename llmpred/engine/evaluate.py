@@ -135,10 +135,8 @@ def answer(
             made = _generate(model, base, spec, ordered, stop, together)
             texts = dict(zip(order, made, strict=True))
         else:
-            scorer = _class_scores if spec.method.head == "classifier" else _candidate_scores
-            scores = dict(
-                zip(order, scorer(model, base, spec, ordered, stop, together), strict=True)
-            )
+            found = _scorer(spec)(model, base, spec, ordered, stop, together)
+            scores = dict(zip(order, found, strict=True))
     if spec.evaluation.calibration is not None and examples:
         if without_content is None:
             without_content = scores_without_content(model, base, task, spec, examples[0])
@@ -191,7 +189,7 @@ def calibration_of(
         mine = order if together else list(parallel.share(order))
         model.eval()
         with parallel.without_gradients(), autocast(spec.optim.precision, base.device):
-            found = _class_scores(model, base, spec, [encoded[i] for i in mine], stop, together)
+            found = _scorer(spec)(model, base, spec, [encoded[i] for i in mine], stop, together)
         scores = dict(zip(mine, found, strict=True))
         if not together:
             scores = _joined(parallel.gathered(scores))
@@ -237,6 +235,29 @@ def _calibrated(scores: Sequence[float], offsets: Sequence[float]) -> tuple[floa
 
 def _joined(shares: Sequence[dict[int, Result]]) -> dict[int, Result]:
     return {i: each for those in shares for i, each in those.items()}
+
+
+def _scorer(spec: RunSpec) -> Callable[..., list[tuple[float, ...]]]:
+    """Return what scores examples by a run's head."""
+    by_head = {"classifier": _class_scores, "numeric": _number_scores}
+    return by_head.get(spec.method.head, _candidate_scores)
+
+
+def _number_scores(
+    model: nn.Module,
+    base: LoadedBase,
+    spec: RunSpec,
+    encoded: Sequence[Encoded],
+    stop: Callable[[], str | None],
+    together: bool,
+) -> list[tuple[float, ...]]:
+    """Return log p(<NUM>) and its rank after each example, and what the head says of the value."""
+    from llmpred.engine import numbers
+
+    def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
+        return numbers.scores(model, base, spec, batch)
+
+    return list(in_batches(encoded, spec.execution.eval_batch, run, stop, together=together))
 
 
 def _class_scores(

@@ -15,6 +15,7 @@ from llmpred.bases.resolve import ResolvedSpec
 from llmpred.engine import semantics
 from llmpred.errors import BaseError, LlmpredError, Problem, SpecError
 from llmpred.spec.run import RunSpec
+from llmpred.tasks.numeric.numbers import NUM
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +77,7 @@ class LoadedBases:
             classes,
             device,
             split,
+            spec.method.head == "numeric",
         )
         if self._loaded is None or self._identity != identity:
             self.drop()
@@ -102,7 +104,9 @@ def load_base(
     import torch
 
     device = pick_device(spec.execution.device)
-    tokenizer = load_tokenizer(located)
+    numbers = spec.method.head == "numeric"
+    tokenizer = load_tokenizer(located, numbers=numbers)
+    number_token = tokenizer.convert_tokens_to_ids(NUM) if numbers else None
     semantics.seed_everything(0)  # weights that the base lacks are drawn, always the same
     assert isinstance(tokenizer.pad_token_id, int)
     # `parallel.split` brings its share to the device. Quantised weights are made there.
@@ -114,6 +118,7 @@ def load_base(
         dtype=_dtype(spec),
         device=torch.device("cpu") if waits else device,
         pad_token_id=tokenizer.pad_token_id,
+        number_token=number_token,
     )
     return LoadedBase(located, tokenizer, model, device)
 

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from llmpred.engine import parallel, semantics, sharded
+from llmpred.engine import numbers, parallel, semantics, sharded
 from llmpred.engine.encoding import Encoded
 from llmpred.engine.models import (
     Interrupted,
@@ -42,6 +42,7 @@ from llmpred.engine.models import (
     free_memory,
     in_batches,
     is_out_of_memory,
+    pad,
 )
 from llmpred.errors import Problem, SpecError
 from llmpred.methods.adapters import head_name, load_trainable, trainable
@@ -218,6 +219,10 @@ def micro_loss(
     if spec.method.class_weights is not None:
         weights = torch.tensor([e.weight for e in batch], device=base.device)
     with autocast(spec.optim.precision, base.device):
+        if spec.method.head == "numeric":
+            return numbers.loss(model, base, spec, batch, count)
+        if spec.method.loss == "number_token":
+            return numbers.digits_loss(model, base, batch, count)
         if spec.method.head == "classifier":
             logits = forward(model, base, [e.prompt for e in batch], None)
             return _head_loss(logits, spec.method.loss, batch, count, weights)
@@ -233,10 +238,7 @@ def micro_loss(
         longest = max(len(e.target) for e in batch)
         # The last token of a target predicts nothing that is taught.
         logits = forward(model, base, [[*e.prompt, *e.target[:-1]] for e in batch], longest)
-        labels = torch.tensor(
-            [[semantics.IGNORED] * (longest - len(e.target)) + e.target for e in batch],
-            device=logits.device,
-        )
+        labels = pad([e.target for e in batch], semantics.IGNORED, "left", logits.device)
         return semantics.token_loss(logits, labels, count, weights)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmpred.spec.run import OptimSpec
+from llmpred.tasks.base import LEVELS
 
 if TYPE_CHECKING:
     import torch
@@ -275,6 +276,29 @@ def quantile_loss(
     over = values[:, None] - outputs.float()
     level = torch.tensor(levels, device=over.device)
     return torch.maximum(level * over, (level - 1) * over).mean(1).sum() / count
+
+
+def number_loss(
+    outputs: torch.Tensor, values: torch.Tensor, loss: str, count: float
+) -> torch.Tensor:
+    """Return a micro-batch's share of a numeric head's loss, a target token of the global batch.
+
+    Args:
+        outputs: [n, 1], [n, levels], or [n, 3, components]: log-weights, locations and logarithms
+            of the scales of a mixture of Cauchy distributions.
+        values: [n], what is due, on the scale of the outputs.
+        loss: `mse` and `log1p` (the squared error on two scales), `pinball`, or `cauchy`: the
+            negative log-likelihood.
+        count: target tokens in the whole global batch.
+    """
+    if loss == "pinball":
+        return quantile_loss(outputs, values, LEVELS, count)
+    if loss != "cauchy":
+        return value_loss(outputs, values.float(), count)
+    weights, places, scales = outputs.unbind(1)
+    off = (values[:, None] - places) * (-scales).exp()
+    density = weights - scales - off.square().log1p() - math.log(math.pi)
+    return -density.logsumexp(1).sum() / count
 
 
 def ordinal_loss(

@@ -18,8 +18,11 @@ from llmpred.spec.run import MethodSpec, RunSpec
 
 # Codes of what is not a number; a tree may split between any two.
 SCHEDULES = ("constant", "linear", "cosine")
-HEADS = ("causal_lm", "label_scoring", "classifier", "boosted")
-LOSSES = (None, "candidates", "mse", "ordinal", "pinball")
+HEADS = ("causal_lm", "label_scoring", "classifier", "boosted", "numeric")
+LOSSES = (
+    *(None, "candidates", "mse", "ordinal", "pinball"),
+    *("cauchy", "log1p", "number_token"),
+)
 ADAPTERS = ("none", "lora", "full")
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit")
 BITS = {"none": 16.0, "int8": 8.0, "nf4": 4.0}
@@ -90,7 +93,9 @@ def _shapes(path: str, revision: str | None, classes: int | None) -> Any:
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False, **options)
     kind = AutoModelForCausalLM if classes is None else AutoModelForSequenceClassification
     with torch.device("meta"):
-        return kind.from_config(config)
+        model = kind.from_config(config)
+    model.config.number_token = 0  # any row: as many weights are trained of each
+    return model
 
 
 def _coded(values: tuple[Any, ...], get: Callable[[RunSpec], Any]) -> Callable[[RunFacts], float]:

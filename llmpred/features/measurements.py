@@ -185,7 +185,8 @@ def _take_tokens(run: ResolvedSpec, tools: Tools) -> Values:
 
     prepared = _prepared(run, tools)
     rows = Examples(sample(prepared.train, min(TOKENS_SAMPLE, prepared.train.num_rows), 0))
-    tokenizer = load_tokenizer(locate(run.spec.base))
+    numbers = run.spec.method.head == "numeric"
+    tokenizer = load_tokenizer(locate(run.spec.base), numbers=numbers)
     found = encode(rows, prepared.task, run.spec, tokenizer, training=True)
     each = sum(example.length for example in found) / len(found)
     return Values({}, {}, {"tokens_an_example": each, "tokens_rows": float(len(found))})
@@ -204,10 +205,13 @@ def _take_embeddings(run: ResolvedSpec, tools: Tools) -> Values:
 def _take_likelihoods(run: ResolvedSpec, tools: Tools) -> Values:
     prepared = _prepared(run, tools)
     located, spec = locate(run.spec.base), run.spec
-    if spec.method.head == "classifier" and located.kind == "causal":
-        # The base is asked as the language model that it is.
-        method = spec.method.model_copy(update={"head": registry.get(spec.task.name).heads[0]})
-        spec = spec.model_copy(update={"method": method})
+    if spec.method.head in ("classifier", "numeric") and located.kind == "causal":
+        # The base is asked as the language model that it is: it writes numbers in digits.
+        task = registry.get(spec.task.name)
+        head = "causal_lm" if spec.method.head == "numeric" else task.heads[0]
+        evaluation = spec.evaluation.model_copy(update={"max_new_tokens": task.max_new_tokens})
+        method = spec.method.model_copy(update={"head": head})
+        spec = spec.model_copy(update={"method": method, "evaluation": evaluation})
         run = dataclasses.replace(run, spec=spec)
     base = tools.bases.get(run, outputs_of(prepared.task, spec))
     found = likelihood.measure_likelihood(prepared, spec, base)

@@ -23,6 +23,22 @@ EXAMPLES: dict[str, dict[str, tuple[dict[str, Any], ...]]] = {
             {"text": "价格不贵，质量比想象的好很多。"},
         ),
     },
+    "numeric": {
+        "en": (
+            {"text": "The box weighs 12.5 kg and the crate 40 kg. The weight of the box is"},
+            {"text": "The box weighs 12.5 kg and the crate 40 kg. The heavier one is"},
+            {"text": "The firm had 1,240 workers, and 40 left. Those who stayed number"},
+            {"text": "The galaxy is 2.5e19 km away. Its distance in km is"},
+            {"text": "It was -4 degrees at night. The low of the night was"},
+        ),
+        "zh": (
+            {"text": "箱子重12.5公斤，柜子重40公斤。箱子的重量是"},
+            {"text": "箱子重12.5公斤，柜子重40公斤。更重的是"},
+            {"text": "工厂原有1240名工人，走了40人，还剩"},
+            {"text": "这个城市有三百五十万人。它的人口是"},
+            {"text": "夜里气温是-4度。最低温度是"},
+        ),
+    },
     "complexity": {
         "en": (
             {"prompt": "What is 12 times 13?"},

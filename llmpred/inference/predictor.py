@@ -56,6 +56,8 @@ class Answer:
         counts: of task complexity: `mean` and `quantiles` at 10, 25, 50, 75 and 90 %, a `route`
             (direct, standard, deep) and the `type` of task. The label of a regression is the
             median.
+        number: of task numeric: whether one is `due`, the `rank` and `probability` of `<NUM>`,
+            `value` and `quantiles`. The label is the value where a number is due, else empty.
     """
 
     label: str
@@ -64,6 +66,7 @@ class Answer:
     log_scores: dict[str, float]
     truncated: bool
     counts: dict[str, Any] | None = None
+    number: dict[str, Any] | None = None
 
 
 class Predictor:
@@ -181,9 +184,11 @@ class Predictor:
         return self.task.class_names(self.spec.task)
 
     @property
-    def counts(self) -> bool:
-        """Whether its answers are counts (task complexity)."""
-        return self._how["calibration"] is not None
+    def measures(self) -> Literal["counts", "number"] | None:
+        """What its answers have beside a label: counts (task complexity), or a number (numeric)."""
+        if self.task.name == "numeric":
+            return "number"
+        return None if self._how["calibration"] is None else "counts"
 
     def predict(self, text: Input) -> Answer:
         """Answer one input: a text, or a mapping of the task's input fields.
@@ -267,10 +272,12 @@ class Predictor:
             **self._how,
         )
         return [
-            Answer(str(each.answer), None, {}, {}, each.truncated)
+            _numbered(each)
+            if self.measures == "number"
+            else Answer(str(each.answer), None, {}, {}, each.truncated)
             if each.scores is None
             else self._counted(example, each)
-            if self.counts
+            if self.measures == "counts"
             else _chosen(self._names(example), each.scores, each.truncated)
             for example, each in zip(examples, found, strict=True)
         ]
@@ -316,6 +323,15 @@ class Predictor:
             law = f"choices must differ, or an answer names none, but {show(twice)} comes twice"
             raise DataError(Problem(law))
         return names
+
+
+def _numbered(each: Answered) -> Answer:
+    """Return an answer of task numeric."""
+    number: dict[str, Any] = each.answer
+    due, sure = number["due"], number["probability"]
+    said = "" if not due or number["value"] is None else f"{number['value']:.6g}"
+    confidence = None if sure is None else sure if due else 1 - sure
+    return Answer(said, confidence, {}, {}, each.truncated, number=number)
 
 
 def _chosen(names: Sequence[str], scores: Sequence[float], truncated: bool) -> Answer:

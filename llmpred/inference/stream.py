@@ -25,6 +25,7 @@ from llmpred.tasks.complexity.routes import unexpectedly_long
 CHUNK, CHUNK_TEXT = 2048, 4 * 2**20  # rows, and characters, answered at a time
 SHOWN = 20  # bad rows reported at once
 ANSWERED = ("label", "confidence", "scores", "truncated")  # columns after those of the input
+MEASURED = ("counts", "number")  # a further one, of some tasks
 PART = ".part"  # of the output's name, until it is whole
 
 
@@ -63,9 +64,9 @@ def answer_file(
 
     The output has all columns of the input, then `label`, `confidence`, `scores` and `truncated`
     (whether the input was too long and was cut), of task complexity `counts` too, with
-    `unexpectedly_long` where the input has its own `counts`; a column of the input that has one of
-    these names is called `input_…` there. It is written beside `out` and takes its name when it is
-    whole.
+    `unexpectedly_long` where the input has its own `counts`, of task numeric `number`; a column of
+    the input that has one of these names is called `input_…` there. It is written beside `out` and
+    takes its name when it is whole.
 
     Args:
         predictor: whom to ask.
@@ -91,7 +92,7 @@ def answer_file(
         raise DataError(_problem(row.where, row.problem) for row in head[:SHOWN])
     names = column_names(sound)
     matched = _matched(predictor, columns or {}, names, str(source))
-    made = (*ANSWERED, "counts") if predictor.counts else ANSWERED
+    made = (*ANSWERED, predictor.measures) if predictor.measures else ANSWERED
     renamed = _renamed(names, made)
     notes += [f"the column `{old}` is called `{new}` in the output" for old, new in renamed.items()]
     answered = skipped = truncated = 0
@@ -241,7 +242,7 @@ def _renamed(names: Sequence[str], made: Sequence[str]) -> dict[str, str]:
 
 def _record(row: Row, answer: Answer, renamed: Mapping[str, str]) -> dict[str, Any]:
     kept = {renamed.get(name, name): _plain(value) for name, value in row.values.items()}
-    for name in {*ANSWERED, "counts"} & kept.keys():  # a column that the first rows did not have
+    for name in {*ANSWERED, *MEASURED} & kept.keys():  # a column that the first rows did not have
         kept[f"input_{name}"] = kept.pop(name)
     scores = answer.scores or None
     record = {
@@ -251,6 +252,8 @@ def _record(row: Row, answer: Answer, renamed: Mapping[str, str]) -> dict[str, A
         "scores": scores,
         "truncated": answer.truncated,
     }
+    if answer.number is not None:
+        return {**record, "number": answer.number}
     if answer.counts is None:
         return record
     counts = answer.counts

@@ -21,6 +21,8 @@ LAYER_INDEX = re.compile(r"^.*?\.(\d+)\.")
 ATTENTION = re.compile(r"(^|[._])(self_)?(attn|attention)")
 FILES = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
 HEAD_FILE = "head.safetensors"
+NUMERIC_FILE = "numeric.safetensors"  # beside an adapter, which PEFT alone can load
+NUMERIC = "numeric"  # attribute of a base that has such a head
 
 
 def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
@@ -42,8 +44,12 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
         parameter.requires_grad_(False)
     if method.head == "classifier":
         setattr(model, head_name(model), heads.drawn(getattr(model, head_name(model)), method))
+    if method.head == "numeric":
+        _add_numeric(model, method)
     if method.adapter.kind == "lora":
         tuned: nn.Module = _with_lora(model, method)
+        if method.head == "numeric":
+            getattr(model, NUMERIC).requires_grad_(True)  # PEFT leaves its adapter alone trained
         return tuned
     if method.adapter.kind == "full":
         for name, parameter in model.named_parameters():
@@ -94,6 +100,8 @@ def attached(model: nn.Module, method: MethodSpec, seed: int) -> Iterator[nn.Mod
     finally:
         if own_head is not None:
             setattr(model, head_name(model), own_head)
+        if hasattr(model, NUMERIC):
+            delattr(model, NUMERIC)
 
 
 @contextmanager
@@ -205,13 +213,21 @@ def load_trainable(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
 
 def save(model: nn.Module, method: MethodSpec, folder: Path) -> None:
     """Save what was trained: a PEFT adapter, a whole model (`full`), or the head's weights."""
-    if method.adapter.kind in ("lora", "full"):
-        saver: Any = model
-        saver.save_pretrained(folder)
-        return
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    if method.adapter.kind in ("lora", "full"):
+        saver: Any = model
+        if method.head != "numeric":
+            saver.save_pretrained(folder)
+            return
+        lora = method.adapter.kind == "lora"
+        # The table of embeddings is the base's but for one row, which PEFT keeps.
+        saver.save_pretrained(folder, **({"save_embedding_layers": False} if lora else {}))
+        if lora:
+            own = _numeric_of(model).state_dict()
+            save_file({n: w.cpu().contiguous() for n, w in own.items()}, folder / NUMERIC_FILE)
+        return
     save_file(
         {name: weight.cpu().contiguous() for name, weight in trainable(model).items()},
         folder / HEAD_FILE,
@@ -241,6 +257,8 @@ def load(model: nn.Module, method: MethodSpec, folder: Path) -> None:
         weights = load_file(path)
         if method.adapter.kind == "lora":
             _load_lora(model, weights)
+            if method.head == "numeric":
+                _load_numeric(model, folder)
         elif method.adapter.kind == "full":
             _load_full(model, weights)
         else:
@@ -254,10 +272,38 @@ def load(model: nn.Module, method: MethodSpec, folder: Path) -> None:
         raise SpecError(Problem(law, str(folder), fix)) from error
 
 
-def _with_lora(model: nn.Module, method: MethodSpec) -> Any:
+def _add_numeric(model: Any, method: MethodSpec) -> None:
+    """Give a base the parts that read and say values, as its `numeric`."""
+    from llmpred.methods.numeric import NumericHead
+
+    table = model.get_input_embeddings().weight
+    head = NumericHead(table.shape[1], method).to(table.device)
+    setattr(model, NUMERIC, head.requires_grad_(method.adapter.kind != "none"))
+
+
+def _numeric_of(model: Any) -> nn.Module:
+    own: nn.Module = getattr(model.get_base_model(), NUMERIC)
+    return own
+
+
+def _load_numeric(model: nn.Module, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    if not (folder / NUMERIC_FILE).is_file():
+        raise ValueError(f"{NUMERIC_FILE} is not beside it")
+    _numeric_of(model).load_state_dict(load_file(folder / NUMERIC_FILE))
+
+
+def _with_lora(model: Any, method: MethodSpec) -> Any:
     from peft import LoraConfig, get_peft_model
 
     adapter = method.adapter
+    token = {}
+    if method.head == "numeric":
+        tables = (model.get_input_embeddings(), model.get_output_embeddings())
+        names = [n for n, m in model.named_modules() if any(m is t for t in tables)]
+        tied = tables[0].weight is tables[1].weight  # PEFT ties what it trains of them
+        token = {n: [model.config.number_token] for n in (names[:1] if tied else names)}
     config = LoraConfig(
         r=adapter.r,
         lora_alpha=adapter.alpha,
@@ -266,6 +312,7 @@ def _with_lora(model: nn.Module, method: MethodSpec) -> Any:
         target_modules=target_modules(model, method),
         modules_to_save=[head_name(model)] if method.head == "classifier" else None,
         task_type="SEQ_CLS" if method.head == "classifier" else "CAUSAL_LM",
+        trainable_token_indices=token or None,
     )
     return get_peft_model(model, config)
 

@@ -24,6 +24,9 @@ LOSSES = {
     "mse": "trained by squared errors",
     "pinball": "trained to give quantiles (pinball loss)",
     "ordinal": "trained as a cumulative link model of ordered labels",
+    "cauchy": "its value by location and scale (Cauchy, on a logarithmic scale)",
+    "log1p": "its value by squared errors on a logarithmic scale",
+    "number_token": "the number-token loss beside the usual one",
 }
 
 
@@ -143,7 +146,7 @@ def short_name(spec: RunSpec) -> str:
     if adapter == "none":
         return "frozen base, trained head"
     kind = "LoRA" if adapter == "lora" else "full fine-tune"
-    heads = {"label_scoring": "label scoring", "causal_lm": "generation"}
+    heads = {"label_scoring": "label scoring", "causal_lm": "generation", "numeric": "numeric head"}
     off = ", adapter off" if spec.evaluation.adapter_off else ""
     return f"{kind}, {heads.get(head, 'classifier head')}{off}"
 
@@ -156,8 +159,9 @@ def describe(spec: RunSpec) -> str:
         "causal_lm": "Answers by generating text",
         "classifier": "Answers by a linear head on the pooled states",
         "boosted": "Answers by LightGBM on the base's mean states and features of the text",
+        "numeric": "Answers by the token <NUM> and a head for its value",
     }
-    if method.head_form == "mlp":
+    if method.head_form == "mlp" and method.head == "classifier":
         heads["classifier"] = "Answers by a head of two layers on the pooled states"
     adapter = method.adapter
     targets = adapter.target_modules
@@ -172,6 +176,8 @@ def describe(spec: RunSpec) -> str:
     said = [heads[method.head]]
     if method.loss is not None:
         said.append(LOSSES[method.loss])
+    if method.head_form == "pointer":
+        said.append("a mixture of copies of the text's numbers, shifted ones and a new one")
     if spec.task.target is not None:
         said.append(f"taught {spec.task.target.described}")
     if spec.evaluation.calibration:

@@ -11,6 +11,8 @@ from llmpred.spec.run import RunSpec
 Heads = Mapping[str, Sequence[str]]  # registered task -> heads that can do it, the default first
 
 COUNTED = "complexity"  # the task that has a target, and losses of numbers and ranks
+NUMERIC = "numeric"  # the head that says values, and the only task with it
+VALUE_LOSSES = ("cauchy", "mse", "log1p", "pinball")  # of that head
 
 OFFLOADS = {  # what each strategy of several processes can keep in the CPU's memory
     "ddp": ("none",),
@@ -52,12 +54,8 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
             f"`{run.method.head}`",
             "Remove it, or take head `label_scoring`.",
         )
-    if run.method.head_form is not None and run.method.head != "classifier":
-        yield (
-            ("method", "head_form"),
-            f"`head_form` belongs to head `classifier`, but the head is `{run.method.head}`",
-            "Remove it, or take head `classifier`.",
-        )
+    yield from _head_form(run)
+    yield from _numeric(run)
     if adapter.last_layers is not None and adapter.kind != "full":
         yield (
             ("method", "adapter", "last_layers"),
@@ -135,6 +133,47 @@ def impossible(run: RunSpec, heads: Heads | None = None) -> Iterator[tuple[Path,
         )
 
 
+def _head_form(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
+    """Yield a form of the head that it does not have."""
+    form, head, loss = run.method.head_form, run.method.head, run.method.loss
+    if form == "mlp" and head not in ("classifier", NUMERIC):
+        yield (
+            ("method", "head_form"),
+            f"`head_form: mlp` belongs to head `classifier` or `numeric`, but the head is `{head}`",
+            "Remove it, or take one of them.",
+        )
+    if form == "pointer" and (head != NUMERIC or loss not in (None, "cauchy")):
+        yield (
+            ("method", "head_form"),
+            f"`head_form: pointer` belongs to head `numeric` with loss `cauchy`, but the head is "
+            f"`{head}` and the loss `{loss}`",
+            "Remove it, or take both.",
+        )
+
+
+def _numeric(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
+    """Yield what does not go with numbers as numbers, or only with them."""
+    head, loss = run.method.head, run.method.loss
+    if run.task.values is not None and run.task.name != NUMERIC:
+        law = f"`values` belongs to task `{NUMERIC}`, but the task is `{run.task.name}`"
+        yield ("task", "values"), law, "Remove it."
+    if loss == "number_token" and head != "causal_lm":
+        law = f"`loss: number_token` teaches digits by head `causal_lm`, but the head is `{head}`"
+        yield ("method", "loss"), law, "Remove it, or take head `causal_lm`."
+    if loss in ("cauchy", "log1p") and head not in (NUMERIC, "auto"):
+        law = f"`loss: {loss}` belongs to head `{NUMERIC}`, but the head is `{head}`"
+        yield ("method", "loss"), law, f"Remove it, or take head `{NUMERIC}`."
+    if head != NUMERIC:
+        return
+    if loss is not None and loss not in VALUE_LOSSES:
+        valid = ", ".join(f"`{name}`" for name in VALUE_LOSSES)
+        law = f"head `{NUMERIC}` is taught by {valid}, but the loss is `{loss}`"
+        yield ("method", "loss"), law, "Take one of them."
+    if run.execution.distributed is not None:
+        law = f"head `{NUMERIC}` is trained by one process, but `distributed` is set"
+        yield ("execution", "distributed"), law, "Remove it."
+
+
 def _target(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
     """Yield losses that do not go with what is taught."""
     target, loss = run.task.target, run.method.loss
@@ -145,7 +184,7 @@ def _target(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
             "Remove it.",
         )
         return
-    if loss not in ("mse", "pinball", "ordinal"):
+    if loss not in ("mse", "pinball", "ordinal") or run.method.head == NUMERIC:
         return
     if run.task.name != COUNTED or run.method.head not in ("classifier", "boosted", "auto"):
         yield (

@@ -118,6 +118,21 @@ class TargetSpec(Frozen):
         return self
 
 
+class ValuesSpec(Frozen):
+    """The scale of the numbers that a model is taught (task `numeric`), settled from training rows.
+
+    Attributes:
+        linear: up to about this size values are told apart by their difference, beyond it by their
+            ratio: the scale is asinh(value / linear).
+        log: mean and standard deviation of the training values on that scale.
+        raw: mean and standard deviation of the values themselves.
+    """
+
+    linear: Annotated[float, Field(gt=0.0)]
+    log: tuple[float, Annotated[float, Field(gt=0.0)]]
+    raw: tuple[float, Annotated[float, Field(gt=0.0)]]
+
+
 class TaskSpec(Frozen):
     """What is asked of the model.
 
@@ -131,6 +146,7 @@ class TaskSpec(Frozen):
         max_length: tokens a training or evaluation sequence may have, prompt and target together.
         truncation: which end of the long input field loses tokens, or `error` to refuse.
         target: what is taught of how long a model thinks (task complexity).
+        values: the scale of the numbers that are taught (task numeric).
     """
 
     name: str
@@ -141,6 +157,7 @@ class TaskSpec(Frozen):
     max_length: Annotated[int, Field(ge=8)] = 512
     truncation: Literal["end", "start", "error"] = "end"
     target: TargetSpec | None = None
+    values: ValuesSpec | None = None
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -317,28 +334,37 @@ class MethodSpec(Frozen):
     Attributes:
         head: `causal_lm` generates text, `label_scoring` compares the log-probability of the
             candidate answers, `classifier` is a layer on the pooled states; `boosted` is LightGBM
-            on the base's mean states and features of the prompt; `auto` is the task's first, or
-            `classifier` on an encoder.
+            on the base's mean states and features of the prompt; `numeric` reads each number of a
+            text as one token `<NUM>` and its value, and says where a number is due and its value
+            (task numeric); `auto` is the task's first, or `classifier` on an encoder.
         adapter: what is trained inside the base.
         loss: None is the usual one, cross-entropy of the target's tokens or of the class;
             `candidates` is cross-entropy among the candidates' scores, so that training sharpens
             the very comparison that label scoring makes (label scoring only). Of task complexity:
             `mse` is the usual one of regressions, `pinball` teaches their quantiles (Koenker &
             Bassett, 1978), `ordinal` is the cumulative link model of classes (McCullagh, 1980).
+            Of head `numeric`, beside the token's: `cauchy`, the usual one, teaches location and
+            scale on a logarithmic scale (with the form `pointer` a mixture of such), `log1p` and
+            `mse` the squared error on that scale and of the values themselves, `pinball` their
+            quantiles. Of a `causal_lm` that writes digits: `number_token` adds the number-token
+            loss (Zausinger et al., 2025).
         length_normalization: divide a candidate's log-probability by its length in tokens
             (label scoring only).
-        head_form: of a classifier: None is linear; `mlp` is Linear(512), GELU, Dropout(0.2) and a
-            linear layer.
+        head_form: of a classifier or a `numeric` head: None is linear; `mlp` is Linear(512), GELU,
+            Dropout(0.2) and a linear layer; `pointer` (`numeric` with `cauchy`) weighs copies of
+            the numbers in the text, shifted ones and a new one (after Merity et al., 2017).
         class_weights: how much an example's loss counts, by its label: `balanced` is examples /
             (labels * examples of the label), as scikit-learn has it; or a weight a label. For
             classifiers and label scoring.
         name: for people and for comparisons; not part of any key.
     """
 
-    head: Literal["auto", "causal_lm", "label_scoring", "classifier", "boosted"] = "auto"
+    head: Literal["auto", "causal_lm", "label_scoring", "classifier", "boosted", "numeric"] = "auto"
     adapter: AdapterSpec = Field(default_factory=AdapterSpec)
-    loss: Literal["candidates", "mse", "ordinal", "pinball"] | None = None
-    head_form: Literal["mlp"] | None = None
+    loss: (
+        Literal["candidates", "mse", "ordinal", "pinball", "cauchy", "log1p", "number_token"] | None
+    ) = None
+    head_form: Literal["mlp", "pointer"] | None = None
     length_normalization: bool | None = None
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None
     name: str | None = None

@@ -16,6 +16,7 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # bytes a weight: codes, scales, scales of 
 LOSS = 12  # bytes a logit: itself, its log-softmax and its gradient, in float32
 ANSWER = 32  # tokens of an answer of which nothing is known
 LABEL = 2  # tokens of a label word
+NUMERIC = 2048  # weights of a numeric head of the form `pointer`, for each of a state
 ATTENTION = ("q", "k", "v", "o")
 ALL_LINEAR = (*ATTENTION, "gate", "up", "down")
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -148,18 +149,25 @@ def estimated(
     scored = 0 if classifies else batch * min(answer, length // 2)
     transient = length * _at_work(shape, length) * width
     cached = length * 2 * shape.keys * shape.layers * width if generates else 0
+    tables = 0.0
+    if spec.method.head == "numeric":
+        cached = length * shape.hidden * shape.layers * width  # the states of all layers
+        if spec.method.adapter.kind == "lora":
+            # PEFT puts its row into copies of the table, for the embedding and for the head.
+            tables = 2.0 * shape.vocabulary * shape.hidden * whole
     moments = [
         Memory(int(loading), 0, 0, 0, process),
         Memory(
             int(weights),
             int(held),
-            int(rows * (transient + cached) + working),
+            int(rows * (transient + cached) + working + tables),
             0 if classifies else rows * shape.vocabulary * LOSS,
             process,
         ),
     ]
     if spec.trains:
         activations = batch * length * _kept(spec, shape, width, gpu) + batch * transient + working
+        activations += 2 * tables  # and their gradients
         loss = scored * shape.vocabulary * LOSS
         moments.append(Memory(int(weights), int(state + held), int(activations), loss, process))
     return max(moments, key=lambda moment: moment.total)
@@ -222,6 +230,8 @@ def _trained(spec: RunSpec, parameters: int, config: Mapping[str, Any]) -> int:
             return parameters
         return (parameters - shape.embeddings) * _layers(spec, shape) // shape.layers
     head = shape.hidden * 8 if spec.method.has_head else 0
+    if spec.method.head == "numeric" and spec.trains:
+        head = shape.hidden * NUMERIC
     if adapter.kind == "none":
         return head
     sides = {

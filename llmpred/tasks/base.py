@@ -166,6 +166,10 @@ class Task(ABC):
     def target(self, example: Example, spec: TaskSpec) -> str:
         """Return the text that training teaches after the prompt, leading space included."""
 
+    def with_numbers(self, example: Example, spec: TaskSpec) -> tuple[str, tuple[float, ...]]:
+        """Return what `target` does with `<NUM>` for each number, and their values."""
+        raise TypeError(f"task {self.name} has no numbers as numbers")
+
     def candidates(self, example: Example, spec: TaskSpec) -> tuple[str, ...] | None:
         """Return the texts among which label scoring chooses, in a fixed order; None if open."""
         return None

@@ -25,13 +25,21 @@ from llmpred.spec.run import TaskSpec
 from llmpred.tasks.base import Prediction, Task
 from llmpred.tasks.complexity import Complexity
 from llmpred.tasks.multiple_choice import MultipleChoice
+from llmpred.tasks.numeric import Numeric
 from llmpred.tasks.qa import QuestionAnswering
 from llmpred.tasks.sentiment import Sentiment
 from llmpred.tasks.summarization import Summarization
 
 BUILT_IN: dict[str, Task] = {
     task.name: task
-    for task in (Sentiment(), QuestionAnswering(), Summarization(), MultipleChoice(), Complexity())
+    for task in (
+        Sentiment(),
+        QuestionAnswering(),
+        Summarization(),
+        MultipleChoice(),
+        Numeric(),
+        Complexity(),
+    )
 }
 TASKS, METRICS = "llmpred.tasks", "llmpred.metrics"  # entry point groups
 

@@ -17,11 +17,12 @@ from llmpred.data.fields import Example
 from llmpred.errors import DataError
 from llmpred.spec.run import TaskSpec
 from llmpred.tasks.base import Prediction, Task, perfect
+from llmpred.tasks.numeric.numbers import NUM
 from llmpred.tasks.prompts import render, slot_names
 from llmpred.tasks.registry import score
 
 LANGUAGES: tuple[Literal["en", "zh"], ...] = ("en", "zh")
-HEADS = {"causal_lm", "label_scoring", "classifier", "boosted"}
+HEADS = {"causal_lm", "label_scoring", "classifier", "boosted", "numeric"}
 
 
 def check_task(task: Task, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -74,6 +75,9 @@ def _check_example(task: Task, example: Example, spec: TaskSpec) -> None:
         assert candidates, "label scoring needs candidates"
     if "classifier" in task.heads:
         assert task.outputs(spec, None), "a classifier needs outputs"
+    if "numeric" in task.heads:
+        text, values = task.with_numbers(example, spec)
+        assert text.count(NUM) == len(values), f"each {NUM} of a target must have its value"
     if candidates is not None or classes is not None:
         right = task.answer_index(example, spec)
         assert task.answer(example, spec, right) == task.gold(example, spec)
@@ -111,7 +115,9 @@ def _primary(task: Task, predictions: Sequence[Prediction], spec: TaskSpec) -> f
 def _wrong(prediction: Any) -> Any:
     """Return an answer of the same kind that is surely not the one given."""
     if isinstance(prediction, dict):
-        return {name: value and _wrong(value) for name, value in prediction.items()}
+        return {name: _wrong(value) for name, value in prediction.items()}
     if isinstance(prediction, list):
         return [_wrong(value) for value in prediction]
+    if prediction is None or isinstance(prediction, bool):
+        return None if prediction is None else not prediction
     return prediction + 1 if isinstance(prediction, int | float) else "ⓍⓎⓏ 这不是答案"

@@ -53,12 +53,15 @@ def keys(spec: RunSpec) -> tuple[str, str, str | None]:
     return found.key, found.train_key, found.zero_shot_key
 
 
+WHOLE = ("dataset.recipe", "evaluation.data", "task.target", "task.values")
+
+
 def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """Yield the path of every field of the spec, down to those that hold plain values."""
     for name, field in model.model_fields.items():
         inner = [field.annotation, *get_args(field.annotation)]
         models = [t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)]
-        if models and path + name not in ("dataset.recipe", "evaluation.data", "task.target"):
+        if models and path + name not in WHOLE:
             yield from fields(models[0], f"{path}{name}.")
         else:
             yield path + name
@@ -140,6 +143,7 @@ DECIDED: dict[str, tuple[str, Any]] = {
     "method.adapter.last_layers": ("elsewhere", None),  # of full fine-tuning; likewise
     "optim.stages": ("elsewhere", None),  # instead of max_steps; likewise
     "task.target": ("elsewhere", None),  # of task complexity; likewise
+    "task.values": ("elsewhere", None),  # of task numeric; tests/engine/test_numbers.py
     "execution.engine": ("elsewhere", None),  # there is but one
     "execution.micro_batch": ("nothing", 3),
     "execution.eval_batch": ("nothing", 7),

@@ -59,6 +59,17 @@ ROWS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"question": "中国的首都是哪里？", "choices": ["上海", "北京", "𠮷林"], "answer": "B"},
         {"question": "一加一等于几？", "choices": ["二", "三"], "answer": "二"},
     ],
+    ("numeric", "en"): [
+        {"text": "It weighs 40 kg {net}. So it weighs", "value": 40, "next": "kg.", "set": "basic"},
+        {"text": "Anna has 3 and buys 4.5. She has", "value": 7.5, "id": "a"},
+        {"text": "It weighs 40 kg. So it is", "next": "heavy."},
+        {"text": "1,200 of 3,000 stayed at", "value": -1e-7, "next": "or so, 5 at most"},
+    ],
+    ("numeric", "zh"): [
+        {"text": "箱子重三百五十公斤。它的重量是", "value": 350, "next": "公斤。"},
+        {"text": "气温是-4度。更冷的是", "next": "𠮷野。", "set": "基本"},
+        {"text": "原有1240人，走了40人，还剩", "value": 1200},
+    ],
     ("complexity", "en"): [
         {"prompt": "Why is the {sky} blue?", "counts": 12.0, "id": "a"},
         {"prompt": "List two towns.", "counts": 0.0},
