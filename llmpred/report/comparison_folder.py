@@ -229,6 +229,8 @@ def _run_folders(
             further[ROBUSTNESS] = asked.robustness[scheme.name]
         for name, content in further.items():
             run_folder.dump(described / name, content)
+        for name, draw in part.drawn.get(scheme.name, {}).items():
+            draw(described / name)
     return weights
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llmpred.report import classification, complexity
+from llmpred.report import classification, complexity, numeric
 from llmpred.report.comparison import Group
 from llmpred.report.tables import Part
 
 # Task -> what it adds to a group's comparison; see `part_of` for the arguments.
 PARTS: dict[str, Callable[[Group, Path, bool], Part]] = {
     "complexity": complexity.part,
+    "numeric": numeric.part,
     "sentiment": classification.part,
 }
 

@@ -42,7 +42,7 @@ def plot_scores(
             axes.plot([], [], "D", color=WRONG, fillstyle="none", label="published, not rerun")
         if majority is not None:
             axes.axvline(majority[1], color=GREY, linestyle="--", label="majority class")
-        axes.set_yticks(range(len(shown)), [_short(row.scheme) for row in shown], parse_math=False)
+        axes.set_yticks(range(len(shown)), [short(row.scheme) for row in shown], parse_math=False)
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_xlabel(f"{metric}, with 95 % intervals over examples")
         axes.grid(axis="x", color="#e5e7eb")
@@ -77,7 +77,7 @@ def plot_price(rows: Sequence[Row], metric: str, path: Path) -> bool:
             if row.interval is not None:
                 axes.vlines(middle, *row.interval, color=colour, alpha=0.4)
             marker = "o" if row.trains else "s"
-            axes.plot(middle, row.score, marker, color=colour, label=_short(row.scheme).lstrip("_"))
+            axes.plot(middle, row.score, marker, color=colour, label=short(row.scheme).lstrip("_"))
         axes.set_xlim(left=0)
         axes.set_xlabel("milliseconds for one text: median, line to the 90th percentile")
         axes.set_ylabel(metric)
@@ -120,7 +120,7 @@ def plot_reliabilities(found: Mapping[str, Mapping[str, Any]], path: Path) -> No
                 color=RIGHT,
             )
             axes.set(xlim=(0, 1.02), ylim=(-0.03, 1.03))
-            axes.set_title(f"{_short(name)}\nECE {told['ece']:.3f}", fontsize=8, parse_math=False)
+            axes.set_title(f"{short(name)}\nECE {told['ece']:.3f}", fontsize=8, parse_math=False)
         figure.supxlabel("confidence", fontsize=9)
         figure.supylabel("accuracy; larger dots are more answers", fontsize=9)
 
@@ -165,7 +165,7 @@ def plot_common_ground(
                 values = [found[name][statistic][0] for name in baselines]
                 best = min(values) if statistic == "pinball" else max(values)
                 axes.axvline(best, color=GREY, linestyle="--", linewidth=1)
-        names = [_short(name) for name in shown]
+        names = [short(name) for name in shown]
         grid[0].set_yticks(range(len(shown)), names, parse_math=False)
         grid[0].set_ylim(-0.6, len(shown) - 0.4)
         line = "; dashed: the best of what needs no model" if baselines else ""
@@ -203,12 +203,13 @@ def plot_predicted(found: Mapping[str, Answers], path: Path) -> None:
             ticks = [tick for tick in TICKS if tick <= top * 1.15 + 0.1]
             axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8, rotation=45)
             axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
-            about = f"{_short(name)}\n10-90 interval holds for {holds.mean():.0%}"
+            about = f"{short(name)}\n10-90 interval holds for {holds.mean():.0%}"
             axes.set_title(about, fontsize=9, parse_math=False)
         figure.supxlabel("actual counts (log); orange: outside the 10-90 interval", fontsize=9)
         figure.supylabel("predicted median (log)", fontsize=9)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name as a picture has room for: on one line, cut where it is long."""
     line = " ".join(name.split())
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal[
-    "text", "score", "signed", "interval", "p", "share", "count", "number", "time", "bytes"
+    "text",
+    "score",
+    "signed",
+    "interval",
+    "p",
+    "share",
+    "count",
+    "number",
+    "change",
+    "time",
+    "bytes",
 ]
 NOTHING = "–"
 ROUNDS_UP = 999.5  # three digits of it are 1e+03
+LARGE = 1e12  # has an exponent, as nobody counts so many digits
 
 
 @dataclass(frozen=True)
@@ -21,8 +32,8 @@ class Column:
     Attributes:
         name: its heading.
         kind: how its values are written: a score in [0, 1], a signed difference of scores, an
-            interval (pair of scores), a p-value, a share, a count, a number of any size, seconds,
-            bytes, or text.
+            interval (pair of scores), a p-value, a share, a count, a number of any size, a change
+            (pair of numbers, each may be None), seconds, bytes, or text.
     """
 
     name: str
@@ -126,6 +137,8 @@ def written(value: Any, kind: Kind) -> str:
             return f"{value:,}"
         case "number":
             return number(value)
+        case "change":
+            return " → ".join(written(each, "number") for each in value)
         case "time":
             return duration(value)
         case "bytes":
@@ -135,8 +148,8 @@ def written(value: Any, kind: Kind) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number to three digits, or to the whole where it has more."""
-    return f"{value:,.0f}" if abs(value) >= ROUNDS_UP else f"{value:.3g}"
+    """Return a number to three digits, or to the whole where it has more, but not very many."""
+    return f"{value:,.0f}" if ROUNDS_UP <= abs(value) < LARGE else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:
@@ -172,6 +185,7 @@ class Part:
         tables, pictures: further ones.
         warnings: what to know before believing them.
         files: by scheme, what goes into its folder: file name -> JSON.
+        drawn: by scheme, the pictures that go there: file name -> what draws it at a path.
     """
 
     majority: tuple[str, float] | None = None
@@ -181,3 +195,4 @@ class Part:
     pictures: tuple[Picture, ...] = ()
     warnings: tuple[str, ...] = ()
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    drawn: Mapping[str, Mapping[str, Callable[[Path], None]]] = field(default_factory=dict)

@@ -26,3 +26,12 @@ def test_short_and_long_values_keep_their_units() -> None:
     assert duration(0.0123) == "12.3 ms"
     assert duration(119) == "119 s"
     assert number(12_345.6) == "12,346"
+    assert number(-2.5e18) == "-2.5e+18"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [((82_046.4, 1.0), "82,046 → 1"), ((0.1234, 0.98), "0.123 → 0.98"), ((None, 0.5), "– → 0.5")],
+)
+def test_changes_tell_both_ends(change: tuple[float | None, float], text: str) -> None:
+    assert written(change, "change") == text
