@@ -320,7 +320,8 @@ def _with_lora(model: Any, method: MethodSpec) -> Any:
 def _load_lora(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    wrong = sorted(get_peft_model_state_dict(model).keys() ^ weights.keys())
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    wrong = sorted(own.keys() ^ weights.keys())
     if wrong:
         raise ValueError(f"{wrong[0]} is in one and not in the other")
     set_peft_model_state_dict(model, weights)
