@@ -17,6 +17,7 @@ from llmpred.data.synthetic import (
     multiple_choice,
     numeric,
     qa,
+    quantities,
     sentiment,
     summarization,
 )
@@ -41,6 +42,9 @@ SOURCES = {
     "multiple_choice": Source(multiple_choice.row),
     "numeric": Source(numeric.row),
     "complexity": Source(complexity.row),
+    "quantities": Source(
+        quantities.row, ("n", "seed", "language", "part", "foreign", "entities", "phrasings")
+    ),
 }
 
 
