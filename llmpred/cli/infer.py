@@ -254,7 +254,7 @@ def _said(answer: Answer) -> str:
 
 def _number(number: dict[str, Any]) -> str:
     """Return in a line whether a number is due, and which."""
-    sure = "" if number["probability"] is None else f"  (P(<NUM>) {number['probability']:.3f})"
+    sure = "" if number.get("probability") is None else f"  (P(<NUM>) {number['probability']:.3f})"
     if not number["due"]:
         return f"no number next{sure}"
     low, high = _ends(number)
@@ -263,7 +263,7 @@ def _number(number: dict[str, Any]) -> str:
 
 
 def _ends(number: dict[str, Any]) -> tuple[float | None, float | None]:
-    quantiles = number["quantiles"]
+    quantiles = number.get("quantiles")
     return (None, None) if quantiles is None else (quantiles[0], quantiles[-1])
 
 
@@ -282,7 +282,11 @@ def _show(
         table(
             ["input", "a number next", "P(<NUM>)", "rank", "value", "10 %", "90 %"],
             [
-                [_brief(given), *(n[k] for k in ("due", "probability", "rank", "value")), *_ends(n)]
+                [
+                    _brief(given),
+                    *(n.get(k) for k in ("due", "probability", "rank", "value")),
+                    *_ends(n),
+                ]
                 for given, n in zip(asked, numbers, strict=True)
             ],
             title=title,

@@ -328,8 +328,8 @@ class Predictor:
 def _numbered(each: Answered) -> Answer:
     """Return an answer of task numeric."""
     number: dict[str, Any] = each.answer
-    due, sure = number["due"], number["probability"]
-    said = "" if not due or number["value"] is None else f"{number['value']:.6g}"
+    due, sure = number["due"], number.get("probability")
+    said = "" if not due or number.get("value") is None else f"{number['value']:.6g}"
     confidence = None if sure is None else sure if due else 1 - sure
     return Answer(said, confidence, {}, {}, each.truncated, number=number)
 

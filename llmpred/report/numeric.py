@@ -169,7 +169,7 @@ def _better(told: Judged, runs: Sequence[Scored], median: float) -> Better:
     constant = _judged(
         [
             [
-                _constant(p, None if p.prediction["value"] is None else median)
+                _constant(p, None if p.prediction.get("value") is None else median)
                 for p in run.predictions
             ]
             for run in runs
@@ -182,7 +182,7 @@ def _better(told: Judged, runs: Sequence[Scored], median: float) -> Better:
 
 
 def _is_due(row: Prediction) -> bool:
-    return row.target["value"] is not None
+    return row.target.get("value") is not None
 
 
 def _due(rows: Sequence[Prediction]) -> dict[str, int]:

@@ -87,7 +87,7 @@ def plot_values(sets: Mapping[str, Sequence[Prediction]], path: Path) -> bool:
         Whether there was anything to draw.
     """
     there = {
-        name: [p for p in rows if None not in (p.target["value"], p.prediction["value"])]
+        name: [p for p in rows if None not in (p.target.get("value"), p.prediction.get("value"))]
         for name, rows in sets.items()
     }
     there = {name: rows for name, rows in there.items() if rows}
@@ -190,8 +190,8 @@ def _panel(axes: Any, name: str, rows: Sequence[Prediction]) -> None:
     """Draw the answers to one set."""
     import numpy as np
 
-    true = np.array([p.target["value"] for p in rows], float)
-    said = np.array([p.prediction["value"] for p in rows], float)
+    true = np.array([p.target.get("value") for p in rows], float)
+    said = np.array([p.prediction.get("value") for p in rows], float)
     hits = np.array([right(p) for p in rows])
     size = np.abs(true)
     is_log = size.max() > WIDE * max(1.0, size.min())

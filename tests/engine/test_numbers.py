@@ -369,7 +369,7 @@ def test_digits_are_taught_by_the_number_token_loss(tiny_causal: Path, tmp_path:
 
 
 def test_a_base_without_tokens_for_digits_cannot_be_taught_them() -> None:
-    words = Tokenizer(WordLevel({"[UNK]": 0, "seven": 1, "7": 2}, unk_token="[UNK]"))  # noqa: S106
+    words = Tokenizer(WordLevel({"[UNK]": 0, "seven": 1, "7": 2}, unk_token="[UNK]"))
     with pytest.raises(SpecError, match="a token for each digit"):
         numbers._number_token(PreTrainedTokenizerFast(tokenizer_object=words), 3)
 

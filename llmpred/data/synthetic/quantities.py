@@ -99,7 +99,7 @@ THINGS = {
     "train": {
         "wares": pairs("box=箱子, barrel=木桶, sack=麻袋, table=桌子, anchor=船锚, cart=推车"),
         "lines": pairs("rope=绳子, fence=篱笆, tunnel=隧道, bridge=桥梁, pipe=管道, rail=铁轨"),
-        "vessels": pairs("tank=水箱, jar=罐子, pot=锅子, kettle=水壶, pool=水池, drum=油桶"),
+        "vessels": pairs("tank=水箱, jar=罐子, pot=锅子, bowl=木碗, pool=水池, drum=油桶"),
         "events": pairs("trip=旅行, course=课程, show=演出, repair=维修, trial=试验, walk=散步"),
         "samples": pairs("sample=样品, mixture=混合物, plate=铁板, rod=金属棒, gas=气体, wax=蜡块"),
         "rocks": pairs("mountain=山体, boulder=巨石, iceberg=冰山, dam=大坝, cliff=悬崖"),
@@ -127,7 +127,7 @@ THINGS = {
         "samples": pairs("liquid=液体, powder=粉末, brick=砖块, coin=硬币, resin=树脂, broth=肉汤"),
         "rocks": pairs("glacier=冰川, hill=山丘, island=小岛, pyramid=金字塔, reef=礁石"),
         "stars": pairs(
-            "asteroid=小行星, spacecraft=飞船, blue star=蓝星, nebula=星云, planet=行星"
+            "asteroid=小行星, spacecraft=飞船, blue star=蓝星, nebula=星云, galaxy=星系"
         ),
         "files": pairs("image=镜像, database=数据库, log=日志, recording=录音, library=资料库"),
         "storms": pairs("quake=地震, hurricane=飓风, eruption=喷发, rocket=火箭, avalanche=雪崩"),
@@ -363,10 +363,8 @@ WORD = {
 }
 CONVERT = {
     ("train", "en"): "in {u}, the {n} of {x} is {q} | converted to {u}, the {n} of {x} is {q}",
-    (
-        "test",
-        "en",
-    ): "expressed in {u}, {x} has a recorded {n} of {q} | given in {u}, the {n} for {x} comes to {q}",
+    ("test", "en"): "expressed in {u}, {x} has a recorded {n} of {q} | "
+    "given in {u}, the {n} for {x} comes to {q}",
     ("train", "zh"): "换算成{u}，{x}的{n}是{q} | 用{u}来算，{x}的{n}是{q}",
     ("test", "zh"): "折合成{u}，{x}的{n}为{q} | 若以{u}计，{x}为{q}",
 }
@@ -699,7 +697,7 @@ def _puzzle(draw: Draw, who: str) -> tuple[str, Decimal]:
     """Return a clause from which a limit follows."""
     limit = draw.pick(WHOLE_LIMITS)
     frame = draw.frame(PUZZLES.get(limit, PUZZLES[None]))
-    # No minus sign after a Chinese number: 减1，-5 and 1等于-5 could be ranges.
+    # After a number and 。 a minus sign reads as the dash of a range.
     minus = "-" if draw.language == "en" else "负"
     before, after = (str(number).replace("-", minus) for number in (limit - 1, limit + 1))
     clause = frame.format(a=2 + draw.below(998), b=before, c=after, who=who)

@@ -29,9 +29,9 @@ class Numeric(Task):
     A row brings `text`, the `value` if a number is due, and what comes `next`: after the number if
     one is due, else after the text. `set` names a part of the evaluation that is told apart.
 
-    An answer is whether a number is due (`<NUM>` is the most probable token; of a written text, it
-    opens with a number), the rank and probability of `<NUM>`, the value and its quantiles at
-    `LEVELS`.
+    An answer is whether a number is `due` (`<NUM>` is the most probable token; of a written text,
+    it opens with a number), the `rank` and `probability` of `<NUM>`, the `value` and its
+    `quantiles` at `LEVELS`; what a head does not say is absent.
 
     The primary metric, `within_tolerance`, is the share of rows that are answered right: a number
     that is due within 5 % of its value, none where none is due (relaxed accuracy, Methani et al.,
@@ -97,16 +97,16 @@ class Numeric(Task):
         return continuation(joined, spec)
 
     def gold(self, example: Example, spec: TaskSpec) -> dict[str, Any]:
-        """Return the value, None where no number is due, and the set."""
-        value = example.get("value")
-        return {"value": None if value is None else float(value), "set": example.get("set")}
+        """Return the value, if a number is due, and the set, if it is of one."""
+        found: dict[str, Any] = {name: example[name] for name in ("set",) if name in example}
+        return {**found, "value": float(example["value"])} if "value" in example else found
 
     def read(self, text: str, spec: TaskSpec) -> dict[str, Any]:
         """Return the number that a written text opens with; if it opens otherwise, its first."""
         found = numbers(text.lstrip())
-        value = found[0].value if found else None
-        due = bool(found) and found[0].start == 0
-        return {"due": due, "rank": None, "probability": None, "value": value, "quantiles": None}
+        if not found:
+            return {"due": False}
+        return {"due": found[0].start == 0, "value": found[0].value}
 
     def calibrate(
         self,
@@ -192,7 +192,7 @@ class Numeric(Task):
                 "rank": int(row[1]),
                 "probability": float(np.exp(row[0])),
                 "value": value,
-                "quantiles": around,
+                **({} if around is None else {"quantiles": around}),
             }
             for row, value, around in zip(scores, values, spread, strict=True)
         ]

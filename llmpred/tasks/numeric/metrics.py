@@ -27,10 +27,10 @@ def right(prediction: Prediction) -> bool:
     Where a number is due, it must be predicted, its value at most 5 % off (relaxed accuracy;
     Methani et al., 2020); of a true 0, at most 0.05. Where none is due, none may be predicted.
     """
-    true, answer = prediction.target["value"], prediction.prediction
+    true, answer = prediction.target.get("value"), prediction.prediction
     if true is None:
         return not answer["due"]
-    if not answer["due"] or answer["value"] is None:
+    if not answer["due"] or answer.get("value") is None:
         return False
     return bool(abs(answer["value"] - true) <= TOLERANCE * (abs(true) or 1.0))
 
@@ -54,24 +54,24 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, float]:
         DataError: if there are no predictions.
     """
     found = {"within_tolerance": mean([float(right(p)) for p in predictions])}
-    due = [p for p in predictions if p.target["value"] is not None]
-    others = [p.prediction for p in predictions if p.target["value"] is None]
-    ranked = [p.prediction for p in due if p.prediction["rank"] is not None]
-    texts = [p.prediction for p in due if p.prediction["rank"] is None]
-    valued = [p for p in due if p.prediction["value"] is not None]
+    due = [p for p in predictions if p.target.get("value") is not None]
+    others = [p.prediction for p in predictions if p.target.get("value") is None]
+    ranked = [p.prediction for p in due if p.prediction.get("rank") is not None]
+    texts = [p.prediction for p in due if p.prediction.get("rank") is None]
+    valued = [p for p in due if p.prediction.get("value") is not None]
     if due:
         found["accuracy"] = mean([float(p.prediction["due"]) for p in due])
     if others:
         found["false_alarms"] = mean([float(answer["due"]) for answer in others])
     if ranked:
-        found["mean_rank"] = mean([answer["rank"] for answer in ranked])
-        found["mean_probability"] = mean([answer["probability"] for answer in ranked])
+        found["mean_rank"] = mean([answer.get("rank") for answer in ranked])
+        found["mean_probability"] = mean([answer.get("probability") for answer in ranked])
     if texts:
-        found["without_value"] = mean([float(answer["value"] is None) for answer in texts])
+        found["without_value"] = mean([float(answer.get("value") is None) for answer in texts])
     found |= _errors(valued)
     predicted = _errors([p for p in valued if p.prediction["due"]])
     found |= {f"{name}_predicted": value for name, value in predicted.items()}
-    found |= _intervals([p for p in due if p.prediction["quantiles"] is not None])
+    found |= _intervals([p for p in due if p.prediction.get("quantiles") is not None])
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -79,7 +79,7 @@ def sets_of(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
     """Return predictions by evaluation set, in order of first appearance; not those of none."""
     found: dict[str, list[Prediction]] = {}
     for prediction in predictions:
-        if prediction.target["set"] is not None:
+        if prediction.target.get("set") is not None:
             found.setdefault(prediction.target["set"], []).append(prediction)
     return found
 
@@ -96,10 +96,14 @@ def calibration(predictions: Sequence[Prediction]) -> dict[float, float]:
     """
     import numpy as np
 
-    rows = [p for p in predictions if p.target["value"] is not None and p.prediction["quantiles"]]
+    rows = [
+        p
+        for p in predictions
+        if p.target.get("value") is not None and p.prediction.get("quantiles")
+    ]
     if not rows:
         return {}
-    below = _true(rows)[:, None] <= np.array([p.prediction["quantiles"] for p in rows], float)
+    below = _true(rows)[:, None] <= np.array([p.prediction.get("quantiles") for p in rows], float)
     return dict(zip(LEVELS, below.mean(axis=0).tolist(), strict=True))
 
 
@@ -120,7 +124,7 @@ def _errors(rows: Sequence[Prediction]) -> dict[str, float]:
 
     if not rows:
         return {}
-    true, said = _true(rows), np.array([p.prediction["value"] for p in rows], float)
+    true, said = _true(rows), np.array([p.prediction.get("value") for p in rows], float)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out
         off = np.abs(said - true)
         found = {
@@ -142,7 +146,7 @@ def _intervals(rows: Sequence[Prediction]) -> dict[str, float]:
     if not rows:
         return {}
     true = _true(rows)[:, None]
-    quantiles = np.array([p.prediction["quantiles"] for p in rows], float)
+    quantiles = np.array([p.prediction.get("quantiles") for p in rows], float)
     holds = (quantiles[:, :1] <= true) & (true <= quantiles[:, -1:])
     levels, above = np.array(LEVELS), symlog(true) - symlog(quantiles)
     losses = np.maximum(levels * above, (levels - 1) * above)
@@ -152,4 +156,4 @@ def _intervals(rows: Sequence[Prediction]) -> dict[str, float]:
 def _true(rows: Sequence[Prediction]) -> Floats:
     import numpy as np
 
-    return np.array([p.target["value"] for p in rows], float)
+    return np.array([p.target.get("value") for p in rows], float)
