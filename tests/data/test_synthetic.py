@@ -170,7 +170,10 @@ def test_no_run_of_words_is_in_both_parts(language):
 
     pretraining = runs(rows("documents", 2000, language=language, entities=1000))
     for name in SETS:
-        evaluation = runs(rows(name, 200, language=language, part="test"))
+        asked = rows(name, 200, language=language, part="test")
+        if name == "quantities":  # one of its sets alone is told in other words
+            asked = [row for row in asked if row["set"] == "phrasings"]
+        evaluation = runs(asked)
         assert evaluation
         training = runs(rows(name, 600, language=language))
         if name in KNOBS:

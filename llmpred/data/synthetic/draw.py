@@ -26,6 +26,7 @@ class Draw:
         part, entities, phrasings, length: as the options say.
         drifted: whether the row has another form than the evaluation's.
         shifted: whether it is from another domain.
+        wording: the part whose frames the row is told by; None is its own.
     """
 
     rng: np.random.Generator
@@ -37,6 +38,7 @@ class Draw:
     length: str
     drifted: bool
     shifted: bool
+    wording: str | None = None
 
     # --- draws ---------------------------------------------------------------------------------
 
@@ -66,8 +68,12 @@ class Draw:
         return self.pick(frames[: self.phrasings])
 
     def frame(self, table: Mapping[tuple[str, str], str]) -> str:
-        """Return one of the frames that a table has for the row's part and language."""
-        return self.phrase(frames(table[self.part, self.language]))
+        """Return one of the frames that a table has for the row's wording and language."""
+        return self.phrase(frames(self.worded(table)))
+
+    def worded(self, table: Mapping[tuple[str, str], T]) -> T:
+        """Return what a table has for the row's wording and language."""
+        return table[self.wording or self.part, self.language]
 
     # --- the world -----------------------------------------------------------------------------
 

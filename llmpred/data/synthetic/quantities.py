@@ -4,12 +4,16 @@ In two rows of three a number is due (`value`), in the others a word, after the 
 `next` is what follows the number, or the text. A set is `basic` (a stated quantity again), `qa`
 (half of the answers stated, half reckoned), `extreme` (very large and very small), `boundary` (0,
 1, -1, 100 and limits of machines), `units` (in another unit) and, in part `test` alone,
-`magnitudes`: larger and smaller than any in part `train`.
+`magnitudes`, larger and smaller than any in part `train`, and `phrasings`.
+
+Part `test` tells of other things, people and quantities in the words of part `train`, so that each
+of its sets asks one thing; `phrasings` alone says all that the others do in words never met.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -19,7 +23,7 @@ from llmpred.data.synthetic.world import KINDS, Words, pairs
 
 SETS = {
     "train": ("basic", "qa", "extreme", "boundary", "units"),
-    "test": ("basic", "qa", "extreme", "boundary", "units", "magnitudes"),
+    "test": ("basic", "qa", "extreme", "boundary", "units", "magnitudes", "phrasings"),
 }
 TURNS = ("stated", "follows", "word")  # a third of the rows of a set each
 CUT = "~"  # where a prompt ends
@@ -519,7 +523,12 @@ class Told(NamedTuple):
 def row(draw: Draw) -> dict[str, Any]:
     """Return `text`, `value` where a number is due, `next` and `set`; sets equally often."""
     names = SETS[draw.part]
-    name, turn = names[draw.place % len(names)], TURNS[draw.place // len(names) % len(TURNS)]
+    of, turn = names[draw.place % len(names)], TURNS[draw.place // len(names) % len(TURNS)]
+    name = of
+    if of == "phrasings":
+        name = draw.pick(SETS["train"])
+    else:
+        draw = replace(draw, wording="train")
     told = _told(draw, name, turn)
     kind = draw.pick(_kinds(name, turn, told))
     slots = _slots(draw, told)
@@ -534,7 +543,7 @@ def row(draw: Draw) -> dict[str, Any]:
         before, after = draw.sentence(clause).split(CUT)
         text, after = draw.text([text, before]).rstrip(), after.strip()
     due = {} if value is None else {"value": _json(value)}
-    return {"text": text, **due, "next": after, "set": name}
+    return {"text": text, **due, "next": after, "set": of}
 
 
 def _kinds(name: str, turn: str, told: Told) -> tuple[str, ...]:
@@ -632,7 +641,7 @@ def _text(draw: Draw, told: Told, who: str) -> str:
 
 def _say(draw: Draw, fact: Fact) -> str:
     """State a fact as a clause."""
-    table = SAY[draw.part, draw.language]
+    table = draw.worded(SAY)
     frame = draw.phrase(frames(table[fact.topic]) + frames(table["any"]))
     noun = draw.word(TOPICS[fact.topic].noun)
     return frame.format(x=fact.x, n=noun, q=_quantity(draw, fact))
