@@ -235,7 +235,7 @@ def corrupt_checkpoint(world: World) -> str:
     worker = psutil.Process(claim.owner.pid)
     os.killpg(job.pid, signal.SIGKILL)
     world.end(job)
-    # A worker notices a little later that Ray is gone, and may write one more checkpoint until then.
+    # A worker notices a little later that Ray is gone, and may write one more until then.
     psutil.wait_procs([worker], timeout=PATIENCE)
     newest = world.checkpoints(claim.key)[-1]
     largest = max(newest.iterdir(), key=lambda path: path.stat().st_size)
