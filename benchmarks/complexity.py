@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from llmpred.evaluation.common_ground import (
     figures,
     resampled,
 )
-from llmpred.evaluation.significance import holm
+from llmpred.evaluation.significance import Difference, holm
 from llmpred.ledger import opened
 from llmpred.report import complexity
 from llmpred.report.comparison import Scheme, Scored
@@ -42,6 +43,7 @@ from llmpred.tasks.complexity import mapping
 SPACE = Path(__file__).parents[1] / "search_spaces" / "complexity_methods.yaml"
 OURS = ("ordinal", "quantiles", "LightGBM")
 STATISTICS = ("spearman", "pinball", "mae")
+DRAWS = 20_000  # so many that a p-value can be small after Holm's correction for 78 differences
 
 
 def main() -> None:
@@ -88,15 +90,17 @@ def tell(changes: list[str], storage: Path) -> None:
         if not told:
             continue
         print(f"\n{group.title}: {len(next(iter(told.values()))[0].actual)} rows")
-        drawn = {name: resampled(found) for name, found in told.items()}
+        drawn = {name: resampled(found, draws=DRAWS) for name, found in told.items()}
         for name, found in told.items():
             one = figures(found[0].actual, found[0].mean, found[0].quantiles, None)
-            values = drawn[name].values
-            print(
-                f"  {name:32} seeds {len(found)}  MAE {values['mae']:7.3f}  pinball "
-                f"{values['pinball']:7.3f}  Spearman {values['spearman']:6.3f}  "
-                f"10-90 holds {one['coverage']:.2f}"
-            )
+            parts = [
+                f"{statistic} {drawn[name].values[statistic]:.3f} ({{:.3f}} to {{:.3f}})".format(
+                    *drawn[name].interval(statistic)
+                )
+                for statistic in STATISTICS
+            ]
+            holds = f"10-90 holds {one['coverage']:.2f}"
+            print(f"  {name:32} seeds {len(found)}  {', '.join(parts)}, {holds}")
         _against(drawn)
 
 
@@ -112,6 +116,32 @@ def _against(drawn: dict[str, Resampled]) -> None:
             for name in STATISTICS
         ]
         print(f"  {mine} less {other}: {', '.join(parts)}")
+    for mine in dict.fromkeys(mine for mine, _ in pairs):
+        print(f"  {mine} is clearly better (p < 0.05) than {_beaten(mine, pairs, found, adjusted)}")
+
+
+def _beaten(
+    mine: str,
+    pairs: Sequence[tuple[str, str]],
+    found: Sequence[Mapping[str, Difference]],
+    adjusted: Mapping[str, Sequence[float]],
+) -> str:
+    """Return on each statistic than how many of the others one of ours is better."""
+    own = [i for i, pair in enumerate(pairs) if pair[0] == mine]
+    said = []
+    for name in STATISTICS:
+        sign = 1 if name == "spearman" else -1  # losses are better the lower
+        better = [
+            i for i in own if adjusted[name][i] < 0.05 and sign * found[i][name].difference > 0
+        ]
+        worse = [
+            pairs[i][1]
+            for i in own
+            if adjusted[name][i] < 0.05 and sign * found[i][name].difference < 0
+        ]
+        told = f"{name} {len(better)} of {len(own)}"
+        said.append(told + (f" (worse than {', '.join(worse)})" if worse else ""))
+    return "; ".join(said)
 
 
 def _mixed(run: Scored) -> Answers:
