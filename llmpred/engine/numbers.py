@@ -13,6 +13,7 @@ from llmpred.engine import semantics
 from llmpred.engine.encoding import Encoded
 from llmpred.engine.models import LoadedBase, forward, pad, padded
 from llmpred.errors import Problem, SpecError
+from llmpred.methods.numeric import AFTER
 from llmpred.spec.run import RunSpec
 from llmpred.tasks.numeric import scale
 
@@ -97,9 +98,9 @@ def _said(
     known = torch.from_numpy(scale.taught(values, spec.task.values, loss)).to(places.device)
     with torch.autocast(read.states.device.type, enabled=False):
         states = read.states.float()
-        said: torch.Tensor = _head(base)(
-            states[rows, places], states[rows[:, None], order], known, there
-        )
+        row, after = rows[:, None], torch.minimum(order + AFTER, places[:, None])
+        sources = torch.cat([states[row, order], states[row, after]], -1)
+        said: torch.Tensor = _head(base)(states[rows, places], sources, known, there)
         return said
 
 

@@ -17,6 +17,7 @@ from llmpred.tasks.base import LEVELS
 
 PERIODS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # in powers of ten
 KEYS = 64  # width of what a pointer compares
+AFTER = 2  # tokens on from a number, where its unit has been read
 LEAST = 1e-3  # smallest scale of a component, in standard deviations of the training values
 FEATURES = 4 + 2 * len(PERIODS)
 
@@ -49,9 +50,9 @@ class NumericHead(nn.Module):
             self.says = _layers(hidden, outputs)
         if self.points:
             self.query = nn.Linear(hidden, KEYS)
-            self.key = nn.Linear(hidden, 2 * KEYS)
+            self.key = nn.Linear(2 * hidden, 2 * KEYS)
             self.new = nn.Linear(hidden, 1)
-            self.shift = _layers(2 * hidden, 2)
+            self.shift = _layers(3 * hidden, 2)
             self.copied = nn.Parameter(torch.tensor(math.log(0.1)))
 
     def read(self, values: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,8 @@ class NumericHead(nn.Module):
 
         Args:
             states: [n, hidden], each predicts a `<NUM>`.
-            sources: [n, numbers, hidden], states of the numbers that come before it.
+            sources: [n, numbers, 2 hidden], of each number before it the state at the number, and
+                the state `AFTER` tokens on, which has read its unit.
             known: [n, numbers], their values in standard deviations, float64.
             there: [n, numbers], which of them there are.
 
@@ -83,7 +85,8 @@ class NumericHead(nn.Module):
         asked = self.query(states)[:, None]
         keys = self.key(sources).unflatten(-1, (2, KEYS))
         match = (asked[:, :, None] * keys).sum(-1) / math.sqrt(KEYS)  # [n, numbers, 2]
-        pairs = torch.cat([states[:, None].expand_as(sources), sources], -1)
+        asking = states[:, None].expand(-1, sources.shape[1], -1)
+        pairs = torch.cat([asking, sources], -1)
         moved, around = self.shift(pairs).double().unbind(-1)
         gone = torch.finfo(match.dtype).min
         match = match.masked_fill(~there[..., None], gone)

@@ -310,7 +310,7 @@ def test_the_loss_of_a_mixture_is_its_negative_log_likelihood() -> None:
 def test_a_number_that_is_not_there_has_no_weight() -> None:
     torch.manual_seed(0)
     head = NumericHead(8, MethodSpec(head="numeric", loss="cauchy", head_form="pointer")).eval()
-    states, sources = torch.randn(2, 8), torch.randn(2, 3, 8)
+    states, sources = torch.randn(2, 8), torch.randn(2, 3, 16)
     known = torch.tensor([[1.0, 2.0, 3.0]] * 2, dtype=torch.float64)
     there = torch.tensor([[True, False, True], [False, False, False]])
     weights, places, _ = head(states, sources, known, there).unbind(1)

@@ -66,7 +66,12 @@ def test_opens_with_its_command(path: Path) -> None:
     full, small = commands(path)[:2]
     space = ["--space", f"search_spaces/{path.name}", "--storage", "~/llmpred"]
     assert full == ["python", "jobs/collect_ground_truth.py", *space]
-    if path.stem in ("complexity_methods", "demo", "numeric_before_after", "world"):  # CPU-sized as they are
+    if path.stem in (
+        "complexity_methods",
+        "demo",
+        "numeric_before_after",
+        "world",
+    ):  # CPU-sized as they are
         return
     assert small[: len(full)] == full
     runs = expand(load_space(path, set_options(small), heads=HEADS))
