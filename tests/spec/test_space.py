@@ -65,6 +65,7 @@ def test_golden_run(write) -> None:
             "max_length": 512,
             "truncation": "end",
             "target": None,
+            "values": None,
         },
         "dataset": {
             "name": "a",
