@@ -17,6 +17,7 @@ from llmpred.tasks.base import LEVELS
 
 PERIODS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # in powers of ten
 KEYS = 64  # width of what a pointer compares
+SHIFTS = (0.5, -0.5)  # where a number's shifts begin, in standard deviations: up and down
 AFTER = 2  # tokens on from a number, where its unit has been read
 LEAST = 1e-3  # smallest scale of a component, in standard deviations of the training values
 FEATURES = 4 + 2 * len(PERIODS)
@@ -50,10 +51,14 @@ class NumericHead(nn.Module):
             self.says = _layers(hidden, outputs)
         if self.points:
             self.query = nn.Linear(hidden, KEYS)
-            self.key = nn.Linear(2 * hidden, 2 * KEYS)
+            self.key = nn.Linear(2 * hidden, (1 + len(SHIFTS)) * KEYS)
             self.new = nn.Linear(hidden, 1)
-            self.shift = _layers(3 * hidden, 2)
-            self.copied = nn.Parameter(torch.tensor(math.log(0.1)))
+            self.shift = _layers(3 * hidden, len(SHIFTS))
+            # They begin where they are of use: one that strays would never come back.
+            nn.init.zeros_(self.shift[-1].weight)
+            with torch.no_grad():
+                self.shift[-1].bias.copy_(torch.tensor(SHIFTS))
+            self.spread = nn.Parameter(torch.log(torch.tensor([0.1] + [0.3] * len(SHIFTS))))
 
     def read(self, values: torch.Tensor) -> torch.Tensor:
         """Return what is added to the embedding of `<NUM>`: [..., hidden] of values [...]."""
@@ -83,17 +88,19 @@ class NumericHead(nn.Module):
         if not self.points:
             return torch.stack([torch.zeros_like(place), place, _log_scale(spread)], 1)
         asked = self.query(states)[:, None]
-        keys = self.key(sources).unflatten(-1, (2, KEYS))
-        match = (asked[:, :, None] * keys).sum(-1) / math.sqrt(KEYS)  # [n, numbers, 2]
+        keys = self.key(sources).unflatten(-1, (-1, KEYS))
+        match = (asked[:, :, None] * keys).sum(-1) / math.sqrt(KEYS)  # [n, numbers, 1 + shifts]
         asking = states[:, None].expand(-1, sources.shape[1], -1)
         pairs = torch.cat([asking, sources], -1)
-        moved, around = self.shift(pairs).double().unbind(-1)
+        moved = self.shift(pairs).double()
         gone = torch.finfo(match.dtype).min
         match = match.masked_fill(~there[..., None], gone)
-        weights = torch.cat([self.new(states), match[..., 0], match[..., 1]], 1)
-        places = torch.cat([place, known, known + moved], 1)
-        # A copy is as sharp as all copies together have been.
-        scales = torch.cat([spread, self.copied.double().expand_as(known), around], 1)
+        weights = torch.cat([self.new(states), match.flatten(1)], 1)
+        near = torch.cat([known[..., None], known[..., None] + moved], -1)
+        places = torch.cat([place, near.flatten(1)], 1)
+        # All copies are as sharp as one another, and so are all shifts of a kind.
+        sharp = self.spread.double().expand(near.shape)
+        scales = torch.cat([spread, sharp.flatten(1)], 1)
         return torch.stack([weights.double().log_softmax(1), places, _log_scale(scales)], 1)
 
 

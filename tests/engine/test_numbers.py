@@ -316,9 +316,10 @@ def test_a_number_that_is_not_there_has_no_weight() -> None:
     weights, places, _ = head(states, sources, known, there).unbind(1)
     shares = weights.exp()
     assert shares.sum(1).tolist() == pytest.approx([1.0, 1.0])
-    assert shares[0, [2, 5]].tolist() == [0.0, 0.0]
-    assert shares[1].tolist() == [1.0, *[0.0] * 6]
-    assert places[0, [1, 3]].tolist() == [1.0, 3.0]  # copies are exact
+    assert shares[0, [4, 5, 6]].tolist() == [0.0, 0.0, 0.0]
+    assert shares[1].tolist() == [1.0, *[0.0] * 9]
+    assert places[0, [1, 7]].tolist() == [1.0, 3.0]  # copies are exact
+    assert places[0, [2, 3]].tolist() == [1.5, 0.5]  # shifts begin up and down from there
 
 
 def test_what_is_read_of_a_value_tells_values_apart_and_does_not_saturate() -> None:
