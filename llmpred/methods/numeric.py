@@ -7,6 +7,7 @@ A number in a text is the token `<NUM>`, to whose embedding `NumericHead.read` a
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,9 +56,10 @@ class NumericHead(nn.Module):
             self.new = nn.Linear(hidden, 1)
             self.shift = _layers(3 * hidden, len(SHIFTS))
             # They begin where they are of use: one that strays would never come back.
-            nn.init.zeros_(self.shift[-1].weight)
+            last: Any = self.shift[-1]
+            nn.init.zeros_(last.weight)
             with torch.no_grad():
-                self.shift[-1].bias.copy_(torch.tensor(SHIFTS))
+                last.bias.copy_(torch.tensor(SHIFTS))
             self.spread = nn.Parameter(torch.log(torch.tensor([0.1] + [0.3] * len(SHIFTS))))
 
     def read(self, values: torch.Tensor) -> torch.Tensor:
