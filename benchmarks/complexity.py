@@ -13,6 +13,7 @@ mixture of their labels, as ours are. `--storage` keeps the runs: a second call 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -89,35 +90,43 @@ def tell(changes: list[str], storage: Path) -> None:
                     told[f"{scheme.name}, mixture"] = [_mixed(run) for run in scheme.scored]
         if not told:
             continue
-        print(f"\n{group.title}: {len(next(iter(told.values()))[0].actual)} rows")
+        rows = len(next(iter(told.values()))[0].actual)
+        print(f"\n{group.title}: {rows:,} rows\n")
+        print("| method | seeds | Spearman | pinball | MAE | 10–90 % holds |")
+        print("| --- | --- | --- | --- | --- | --- |")
         drawn = {name: resampled(found, draws=DRAWS) for name, found in told.items()}
         for name, found in told.items():
-            one = figures(found[0].actual, found[0].mean, found[0].quantiles, None)
-            parts = [
-                f"{statistic} {drawn[name].values[statistic]:.3f} ({{:.3f}} to {{:.3f}})".format(
+            holds = statistics.fmean(
+                figures(one.actual, one.mean, one.quantiles, None)["coverage"] for one in found
+            )
+            cells = [
+                f"{drawn[name].values[statistic]:.3f} ({{:.3f}} to {{:.3f}})".format(
                     *drawn[name].interval(statistic)
                 )
                 for statistic in STATISTICS
             ]
-            holds = f"10-90 holds {one['coverage']:.2f}"
-            print(f"  {name:32} seeds {len(found)}  {', '.join(parts)}, {holds}")
+            print(f"| {name} | {len(found)} | {' | '.join(cells)} | {holds:.2f} |")
         _against(drawn)
 
 
 def _against(drawn: dict[str, Resampled]) -> None:
     """Print ours less each other method, p-values corrected for all of them (Holm)."""
     pairs = [(m, o) for m in OURS for o in drawn if m in drawn and o not in OURS]
+    if not pairs:
+        return
     found = [compare_paired(drawn[mine], drawn[other]) for mine, other in pairs]
     adjusted = {name: holm([f[name].p for f in found]).tolist() for name in STATISTICS}
+    print("\n| ours | less | Spearman | pinball | MAE |\n| --- | --- | --- | --- | --- |")
     for i, (mine, other) in enumerate(pairs):
-        parts = [
-            f"{name} {found[i][name].difference:+.3f} ({found[i][name].lower:+.3f} to "
-            f"{found[i][name].upper:+.3f}, p {adjusted[name][i]:.3f})"
+        cells = [
+            f"{found[i][name].difference:+.3f} ({found[i][name].lower:+.3f} to "
+            f"{found[i][name].upper:+.3f}; p {adjusted[name][i]:.3f})"
             for name in STATISTICS
         ]
-        print(f"  {mine} less {other}: {', '.join(parts)}")
+        print(f"| {mine} | {other} | {' | '.join(cells)} |")
+    print()
     for mine in dict.fromkeys(mine for mine, _ in pairs):
-        print(f"  {mine} is clearly better (p < 0.05) than {_beaten(mine, pairs, found, adjusted)}")
+        print(f"- {mine} is clearly better (p < 0.05) than {_beaten(mine, pairs, found, adjusted)}")
 
 
 def _beaten(
