@@ -3,7 +3,7 @@
     python benchmarks/numeric.py --storage runs [--only proxy]
 
 Each comparison is `llmpred compare` of search_spaces/numeric_before_after.yaml on another base;
-half an hour of two CPU cores for the proxy, two hours for smollm2-135m. What is paid for is not rerun.
+half an hour of two CPU cores for the proxy, two for smollm2-135m. What is paid for is not rerun.
 Printed are the tables of the reports, which lie in comparison-numeric-NAME.
 """
 
