@@ -44,14 +44,10 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
         parameter.requires_grad_(False)
     if method.head == "classifier":
         setattr(model, head_name(model), heads.drawn(getattr(model, head_name(model)), method))
-    if method.head == "numeric":
-        _add_numeric(model, method)
+    tuned = model
     if method.adapter.kind == "lora":
-        tuned: nn.Module = _with_lora(model, method)
-        if method.head == "numeric":
-            getattr(model, NUMERIC).requires_grad_(True)  # PEFT leaves its adapter alone trained
-        return tuned
-    if method.adapter.kind == "full":
+        tuned = _with_lora(model, method)
+    elif method.adapter.kind == "full":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.is_floating_point() and _within(name, model, method))
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -60,9 +56,12 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
             )
             fix = "Remove `last_layers`, or choose another base."
             raise SpecError(Problem(law, "method.adapter.last_layers", fix))
-    if method.head == "classifier":
+    if method.head == "classifier" and method.adapter.kind != "lora":  # PEFT trains a copy of it
         getattr(model, head_name(model)).requires_grad_(True)
-    return model
+    if method.head == "numeric":
+        # Last: PEFT would adapt its layers too, and `last_layers` would take them for the base's.
+        _add_numeric(model, method)
+    return tuned
 
 
 def _within(name: str, model: nn.Module, method: MethodSpec) -> bool:

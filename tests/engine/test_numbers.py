@@ -77,7 +77,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_it_runs_is_kept_and_answers_as_it_was_evaluated(
     way: str, tiny_causal: Path, tmp_path: Path
 ) -> None:
-    spec = numeric_spec(tiny_causal, WAYS[way], dataset={"validation": 0.2})
+    spec = numeric_spec(tiny_causal, WAYS[way], dataset={"validation": 0.2}, optim={"lr": 1e-2})
     outcome = carry_out(spec, tmp_path, keep_adapter=True)
     assert outcome.record.status == "ok"
     assert losses(outcome)[-1] < losses(outcome)[0]
@@ -104,6 +104,26 @@ def test_a_cut_run_goes_on_as_if_nothing_had_been(tiny_causal: Path, tmp_path: P
     cut = carry_out(spec, tmp_path / "cut", keep_adapter=True)
     assert whole.record.loss_curve == cut.record.loss_curve
     assert whole.predictions.equals(cut.predictions)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        {**lora(), "target_modules": "all_linear"},
+        {**lora(), "target_modules": ("q_proj", "v_proj")},
+        {"kind": "full", "last_layers": 1},
+    ],
+)
+def test_the_whole_head_is_trained_and_not_adapted(
+    adapter: dict[str, Any], tiny_causal: Path
+) -> None:
+    way = {"head_form": "pointer", "adapter": adapter}
+    resolved = resolve(numeric_spec(tiny_causal, way))
+    base = LoadedBases().get(resolved, None)
+    with adapters.attached(base.model, resolved.spec.method, 0) as model:
+        own = NumericHead(base.model.config.hidden_size, resolved.spec.method).state_dict()
+        found = {n.rpartition("numeric.")[2] for n in adapters.trainable(model) if "numeric." in n}
+        assert found == own.keys()
 
 
 def test_the_base_is_left_as_it_was(tiny_causal: Path, tmp_path: Path) -> None:
