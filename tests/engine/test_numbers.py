@@ -28,6 +28,7 @@ from llmpred.engine.run import Outcome
 from llmpred.errors import SpecError
 from llmpred.methods import adapters
 from llmpred.methods.numeric import FEATURES, NumericHead, features
+from llmpred.spec.checks import VALUE_LOSSES, impossible
 from llmpred.spec.run import BaseSpec, MethodSpec, RunSpec
 from llmpred.tasks.base import LEVELS
 from llmpred.tasks.numeric import scale
@@ -222,6 +223,40 @@ def test_cut_texts_keep_the_values_of_the_numbers_that_stay(
         assert list(kept) == there
 
 
+@pytest.mark.parametrize("side", ["end", "start"])
+def test_no_number_is_cut_in_two(side: str, tiny_causal: Path, tmp_path: Path) -> None:
+    text = " ".join(["1234567890.125"] * 12)
+    row = {"text": text, "value": 1.0}
+    for length in range(16, 48):
+        spec = numeric_spec(
+            tiny_causal,
+            task={"truncation": side, "max_length": length},
+            dataset=wrote(tmp_path, [row]),
+            evaluation={"data": wrote(tmp_path, [row])},
+        )
+        settled = resolve(spec).spec
+        data = prepare(settled)
+        tokenizer = load_tokenizer(locate(settled.base), numbers=True)
+        (one,) = encode(Examples(data.train), data.task, settled, tokenizer, training=True)
+        assert set(one.values[:-1]) <= {1234567890.125}
+
+
+def test_weights_that_are_no_numbers_predict_no_number(tiny_causal: Path) -> None:
+    resolved = resolve(numeric_spec(tiny_causal, {"head_form": "pointer"}))
+    base = LoadedBases().get(resolved, None)
+    data = prepare(resolved.spec)
+    batch = encode(
+        Examples(data.evaluation), data.task, resolved.spec, base.tokenizer, training=False
+    )
+    with adapters.attached(base.model, resolved.spec.method, 0) as model, torch.no_grad():
+        base.model.numeric.says[0].weight.fill_(math.nan)
+        base.model.model.norm.weight.fill_(math.nan)
+        found = numbers.scores(model, base, resolved.spec, batch[:2])
+    for answer in data.task.answers([{}] * 2, resolved.spec.task, found, {"loss": "cauchy"}):
+        assert not answer["due"]
+        assert math.isfinite(answer["value"])
+
+
 def test_what_the_head_reads_is_what_the_language_model_head_reads(tiny_causal: Path) -> None:
     spec = resolve(numeric_spec(tiny_causal)).spec
     base = LoadedBases().get(resolve(numeric_spec(tiny_causal)), None)
@@ -414,6 +449,12 @@ def test_what_does_not_go_together_is_refused(
     method = change.pop("method", {})
     with pytest.raises(SpecError, match=law):
         resolve(numeric_spec(tiny_causal, method, **change))
+
+
+@pytest.mark.parametrize("loss", VALUE_LOSSES)
+def test_the_head_need_not_be_named(loss: str) -> None:
+    spec = numeric_spec("proxy", {"head": "auto", "loss": loss})
+    assert not list(impossible(spec))
 
 
 def test_an_encoder_says_no_numbers(tiny_encoder: Path) -> None:
