@@ -236,6 +236,9 @@ def _prompt_ids(
     continued = not run.method.has_head
     if continued and not wrapped and ids[-1:] == [tokenizer.eos_token_id]:
         ids.pop()  # some tokenizers close their input; what is to be continued must stay open
+    if not ids:  # an empty text: what a document begins with, as something must be read
+        first = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        ids = [token for token in first if isinstance(token, int)][:1]
     return ids, values
 
 

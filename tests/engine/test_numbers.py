@@ -22,6 +22,7 @@ from llmpred.bases.load import load_tokenizer
 from llmpred.bases.locate import locate
 from llmpred.bases.resolve import resolve, zero_shot_of
 from llmpred.engine import numbers, semantics
+from llmpred.engine.check import check
 from llmpred.engine.encoding import encode
 from llmpred.engine.models import Interrupted, LoadedBases
 from llmpred.engine.run import Outcome
@@ -241,6 +242,24 @@ def test_no_number_is_cut_in_two(side: str, tiny_causal: Path, tmp_path: Path) -
         assert set(one.values[:-1]) <= {1234567890.125}
 
 
+def test_a_check_tells_of_targets_that_are_cut(tiny_causal: Path, tmp_path: Path) -> None:
+    rows = [{"text": "it is", "value": 1.0, "next": "of all " * n} for n in (1, 40)]
+    spec = numeric_spec(
+        tiny_causal, dataset=wrote(tmp_path, rows), evaluation={"data": wrote(tmp_path, rows)}
+    )
+    settled = resolve(spec).spec
+    data = prepare(settled)
+    tokenizer = load_tokenizer(locate(settled.base), numbers=True)
+    cut = [
+        e.truncated
+        for e in encode(Examples(data.train), data.task, settled, tokenizer, training=True)
+    ]
+    assert cut == [False, True]
+    found = check("rows", data.task, settled, data.train, None, tokenizer)
+    assert found.lengths.maximum <= settled.task.max_length
+    assert found.truncated == 0.5
+
+
 def test_weights_that_are_no_numbers_predict_no_number(tiny_causal: Path) -> None:
     resolved = resolve(numeric_spec(tiny_causal, {"head_form": "pointer"}))
     base = LoadedBases().get(resolved, None)
@@ -288,6 +307,25 @@ def test_another_value_in_a_text_is_another_answer(tiny_causal: Path, tmp_path: 
     predictor = Predictor.load(outcome.adapter, tiny_causal)
     said = [predictor.predict(f"the box has {n} kg. It has").number for n in (3, 4, 4e9)]
     assert len({json.dumps(one) for one in said}) == 3
+
+
+def test_an_empty_text_and_a_long_number_are_answered(tiny_causal: Path, tmp_path: Path) -> None:
+    spec = numeric_spec(tiny_causal, {"head_form": "pointer"}, optim={"lr": 1e-2, "max_steps": 20})
+    outcome = carry_out(spec, tmp_path, keep_adapter=True)
+    assert outcome.adapter is not None
+    predictor = Predictor.load(outcome.adapter, tiny_causal)
+    texts = ["", "the box has 1234567 kg. It has"]
+    alone = [predictor.predict(text).number for text in texts]
+    together = predictor.predict_batch(texts)
+    for one, answer in zip(alone, together, strict=True):
+        assert one is not None
+        assert answer.number is not None
+        assert answer.number["value"] == pytest.approx(one["value"], rel=1e-3)
+        assert answer.number["probability"] == pytest.approx(one["probability"], rel=1e-3)
+        # All digits are in the label.
+        assert (answer.label == "") != answer.number["due"]
+        assert not answer.label or float(answer.label) == answer.number["value"]
+    assert any(answer.label for answer in together)
 
 
 # --- in another process ----------------------------------------------------------------------
