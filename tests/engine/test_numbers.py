@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -376,12 +376,25 @@ def test_a_clean_process_gives_the_same_answers(tiny_causal: Path, tmp_path: Pat
     assert elsewhere(BY_PEFT, texts[-1]) == pytest.approx(here[-1]["probability"], rel=1e-4)
 
 
-def test_a_folder_without_its_head_is_refused(tiny_causal: Path, tmp_path: Path) -> None:
-    outcome = carry_out(numeric_spec(tiny_causal), tmp_path, keep_adapter=True)
-    assert outcome.adapter is not None
-    (outcome.adapter / adapters.NUMERIC_FILE).unlink()
-    with pytest.raises(SpecError, match=r"numeric\.safetensors"):
-        Predictor.load(outcome.adapter, tiny_causal)
+@pytest.mark.parametrize("case", ["gone", "torn", "shape", "names"])
+def test_a_head_that_does_not_fit_is_refused(case: str, tiny_causal: Path, tmp_path: Path) -> None:
+    resolved = resolve(numeric_spec(tiny_causal))
+    base, method = LoadedBases().get(resolved, None), resolved.spec.method
+    with adapters.attached(base.model, method, 0) as model:
+        adapters.save(model, method, tmp_path)
+        adapters.load(model, method, tmp_path)
+        path = tmp_path / adapters.NUMERIC_FILE
+        weights = load_file(path)
+        if case == "gone":
+            path.unlink()
+        elif case == "torn":
+            path.write_bytes(path.read_bytes()[:99])
+        elif case == "shape":
+            save_file({**weights, "says.bias": weights["says.bias"][:1]}, path)
+        else:
+            save_file({**weights, "query.bias": torch.zeros(64)}, path)
+        with pytest.raises(SpecError, match=r"numeric\.safetensors"):
+            adapters.load(model, method, tmp_path)
 
 
 # --- losses ----------------------------------------------------------------------------------
