@@ -158,8 +158,10 @@ class Predictor:
             # What is trained still requires gradients, as in evaluation: other kernels would run,
             # and sum in another order, if it did not.
             model = adapters.attach(loaded.model, spec.method, spec.seed)
-            boosters = calibration = None
-            if found.folder is not None:
+            boosters = None
+            if found.folder is None:  # nothing was trained, so there is nothing to calibrate on
+                calibration = task.calibrate(spec.task, spec.method.loss, (), lambda: ((), ()))
+            else:
                 calibration = kept.read_calibration(found.folder, task, spec)
                 if spec.method.head == "boosted":
                     boosters = boosted.read(found.folder)

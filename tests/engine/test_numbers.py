@@ -27,10 +27,13 @@ from llmpred.engine.encoding import encode
 from llmpred.engine.models import Interrupted, LoadedBases
 from llmpred.engine.run import Outcome
 from llmpred.errors import SpecError
+from llmpred.ledger import Ledger
 from llmpred.methods import adapters
 from llmpred.methods.numeric import FEATURES, NumericHead, features
 from llmpred.spec.checks import VALUE_LOSSES, impossible
 from llmpred.spec.run import BaseSpec, MethodSpec, RunSpec
+from llmpred.sweep.orders import Orders
+from llmpred.sweep.worker import work
 from llmpred.tasks.base import LEVELS
 from llmpred.tasks.numeric import scale
 from llmpred.tasks.prepare import Examples, prepare
@@ -167,6 +170,17 @@ def test_the_untouched_base_is_scored_by_one_run(tiny_causal: Path, tmp_path: Pa
     assert outcome.record.metrics["accuracy"] == 0.0
     assert outcome.record.metrics["mean_rank"] > 2
     assert outcome.record.parameters["trainable"] == 0
+
+
+def test_the_untouched_base_is_asked_by_its_key(tiny_causal: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    orders = Orders(str(tmp_path), "a-sweep", str(tmp_path))
+    ledger.storage.write(orders.driver_file, b"")
+    run = resolve(numeric_spec(tiny_causal, {"adapter": {"kind": "none"}}))
+    assert work(run, ledger, LoadedBases(), orders).state == "ok"
+    stored = ledger.predictions(run.key)["prediction"].to_pylist()
+    found, _ = Predictor.load(run.key, storage=tmp_path).evaluate(prepare(run.spec).evaluation)
+    assert [p.prediction for p in found] == [json.loads(text) for text in stored]
 
 
 # --- the token and its value -----------------------------------------------------------------
