@@ -76,7 +76,9 @@ class Numeric(Task):
                 law = "no training row has a `value`, so that there is nothing to be learnt of any"
                 raise DataError(Problem(law, fix="Map the column of the numbers to `value`."))
             spec = spec.model_copy(update={"values": scale.learnt(given)})
-        return spec, train, ()
+        always = _known(train, "value") == train.num_rows
+        note = "every training row has a number due, so a model learns that one always is"
+        return spec, train, (note,) if always else ()
 
     def target(self, example: Example, spec: TaskSpec) -> str:
         """Return the number in digits, where one is due, and what follows."""

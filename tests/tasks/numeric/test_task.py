@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from llmpred.spec.run import TaskSpec
@@ -42,6 +43,14 @@ def test_what_is_taught_is_read_as_the_value(
     assert TASK.with_numbers(row, spec)[0] == token
     read = TASK.read(digits, spec)
     assert (read["due"], read.get("value")) == (value is not None, value)
+
+
+def test_rows_without_a_number_are_missed() -> None:
+    due = {"text": "it is", "value": 5.0, "next": None}
+    other = {"text": "it is", "value": None, "next": "late"}
+    notes = [TASK.learn(settled(), pa.Table.from_pylist(rows))[2] for rows in ([due, other], [due])]
+    assert notes[0] == ()
+    assert "always" in notes[1][0]
 
 
 @pytest.mark.parametrize(
