@@ -40,7 +40,7 @@ def check_command(
     columns: Columns = None,
     base: Annotated[str | None, typer.Option(help="Whose tokenizer counts.")] = None,
     head: Annotated[
-        str | None, typer.Option(help="label_scoring, classifier or causal_lm.")
+        str | None, typer.Option(help="label_scoring, classifier, causal_lm or numeric.")
     ] = None,
     eval_: Annotated[
         str | None, typer.Option("--eval", metavar="FILE", help="Evaluation rows, for overlap.")

@@ -199,14 +199,14 @@ def _tokens(
 ) -> tuple[Lengths, float, float]:
     """Return the lengths, the share of rows that do not fit, and the share of unknown tokens."""
     longest = spec.task.max_length
-    generated = spec.method.head == "causal_lm"  # its targets may take half of a sequence
+    taught = spec.method.head in ("causal_lm", "numeric")  # targets may take half of a sequence
     counts = []
     tokens = unknown = cut = 0
     for example in rows:
         whole = encode([example], task, _never_refusing(spec, ENDLESS), tokenizer, training=True)[0]
         target = max(len(ids) for ids in (whole.target, *whole.candidates))
         counts.append(len(whole.prompt) + target)
-        cut += counts[-1] > longest or (generated and target > longest // 2)
+        cut += counts[-1] > longest or (taught and target > longest // 2)
         tokens += len(whole.prompt)
         unknown += whole.prompt.count(tokenizer.unk_token_id)
     return _lengths("tokens", counts), cut / len(counts), unknown / max(1, tokens)

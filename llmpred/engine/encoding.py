@@ -15,7 +15,7 @@ from llmpred.errors import DataError, Problem
 from llmpred.spec.run import RunSpec, TaskSpec
 from llmpred.tasks import prompts
 from llmpred.tasks.base import Task
-from llmpred.tasks.numeric.numbers import NUM, replaced
+from llmpred.tasks.numeric.numbers import NUM, numbers, replaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -177,8 +177,20 @@ def _prompt(
             if spec.truncation == "end"
             else (offsets[-keep][0], len(text))
         )
+        if run.method.head == "numeric":
+            start, end = _between_numbers(text, start, end)
         ids, values = _prompt_ids({**slots, task.long_field: text[start:end]}, run, tokenizer)
     return ids, values, True
+
+
+def _between_numbers(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the ends of a part of a text, inside of no number: half of one is another number."""
+    for number in numbers(text):
+        if number.start < start < number.end:
+            start = number.end
+        if number.start < end < number.end:
+            end = number.start
+    return start, end
 
 
 def _too_long(law: str) -> Problem:
@@ -224,6 +236,9 @@ def _prompt_ids(
     continued = not run.method.has_head
     if continued and not wrapped and ids[-1:] == [tokenizer.eos_token_id]:
         ids.pop()  # some tokenizers close their input; what is to be continued must stay open
+    if not ids:  # an empty text: what a document begins with, as something must be read
+        first = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        ids = [token for token in first if isinstance(token, int)][:1]
     return ids, values
 
 

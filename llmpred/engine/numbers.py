@@ -65,7 +65,8 @@ def _read(
         row[places] = torch.tensor(own[: int(places.sum())], dtype=torch.float64)
     found = found.to(ids.device)
     embedded = base.model.get_input_embeddings()(ids)
-    added = _head(base).read(found)
+    with torch.autocast(ids.device.type, enabled=False):
+        added = _head(base).read(found)
     embedded = embedded + (added * there[..., None]).to(embedded.dtype)
     keep = torch.arange(-last, 0, device=ids.device)
     out = model(
@@ -153,11 +154,11 @@ def scores(
     logits = read.logits[:, -1].float()
     own = logits[:, base.model.config.number_token, None]
     log_p = (own.squeeze(1) - logits.logsumexp(-1)).tolist()
-    rank = (1 + (logits > own).sum(1)).tolist()
+    rank = (1 + (~(logits <= own)).sum(1)).tolist()  # the last of weights that are no numbers
     found = []
     for p, place, row in zip(log_p, rank, said, strict=True):
         if row.ndim == 2:
-            row = row[:, row[0] > -1e30]
+            row = row[:, ~(row[0] < -1e30)]
         found.append((p, float(place), *row.flatten().tolist()))
     return found
 

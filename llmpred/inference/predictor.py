@@ -21,6 +21,7 @@ from llmpred.methods import adapters
 from llmpred.spec.run import BaseSpec, RunSpec
 from llmpred.tasks import registry
 from llmpred.tasks.base import LEVELS, Calibration, Prediction, Task, outputs_of
+from llmpred.tasks.numeric.numbers import written
 from llmpred.tasks.prompts import prompt_problems
 
 if TYPE_CHECKING:
@@ -157,8 +158,10 @@ class Predictor:
             # What is trained still requires gradients, as in evaluation: other kernels would run,
             # and sum in another order, if it did not.
             model = adapters.attach(loaded.model, spec.method, spec.seed)
-            boosters = calibration = None
-            if found.folder is not None:
+            boosters = None
+            if found.folder is None:  # nothing was trained, so there is nothing to calibrate on
+                calibration = task.calibrate(spec.task, spec.method.loss, (), lambda: ((), ()))
+            else:
                 calibration = kept.read_calibration(found.folder, task, spec)
                 if spec.method.head == "boosted":
                     boosters = boosted.read(found.folder)
@@ -329,7 +332,7 @@ def _numbered(each: Answered) -> Answer:
     """Return an answer of task numeric."""
     number: dict[str, Any] = each.answer
     due, sure = number["due"], number.get("probability")
-    said = "" if not due or number.get("value") is None else f"{number['value']:.6g}"
+    said = written(number["value"]) if due else ""
     confidence = None if sure is None else sure if due else 1 - sure
     return Answer(said, confidence, {}, {}, each.truncated, number=number)
 

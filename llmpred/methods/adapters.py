@@ -44,14 +44,10 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
         parameter.requires_grad_(False)
     if method.head == "classifier":
         setattr(model, head_name(model), heads.drawn(getattr(model, head_name(model)), method))
-    if method.head == "numeric":
-        _add_numeric(model, method)
+    tuned = model
     if method.adapter.kind == "lora":
-        tuned: nn.Module = _with_lora(model, method)
-        if method.head == "numeric":
-            getattr(model, NUMERIC).requires_grad_(True)  # PEFT leaves its adapter alone trained
-        return tuned
-    if method.adapter.kind == "full":
+        tuned = _with_lora(model, method)
+    elif method.adapter.kind == "full":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.is_floating_point() and _within(name, model, method))
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -60,9 +56,12 @@ def attach(model: nn.Module, method: MethodSpec, seed: int) -> nn.Module:
             )
             fix = "Remove `last_layers`, or choose another base."
             raise SpecError(Problem(law, "method.adapter.last_layers", fix))
-    if method.head == "classifier":
+    if method.head == "classifier" and method.adapter.kind != "lora":  # PEFT trains a copy of it
         getattr(model, head_name(model)).requires_grad_(True)
-    return model
+    if method.head == "numeric":
+        # Last: PEFT would adapt its layers too, and `last_layers` would take them for the base's.
+        _add_numeric(model, method)
+    return tuned
 
 
 def _within(name: str, model: nn.Module, method: MethodSpec) -> bool:
@@ -241,35 +240,41 @@ def load(model: nn.Module, method: MethodSpec, folder: Path) -> None:
         SpecError: when the folder holds no readable safetensors, or weights of another method,
             rank or base.
     """
+    _load_file(model, method, folder / FILES.get(method.adapter.kind, HEAD_FILE))
+    if method.head == "numeric" and method.adapter.kind == "lora":
+        _load_file(model, method, folder / NUMERIC_FILE)
+
+
+def _load_file(model: nn.Module, method: MethodSpec, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / FILES.get(method.adapter.kind, HEAD_FILE)
+    folder = str(path.parent)
     if not path.is_file():
         raise SpecError(
             Problem(
                 f"the folder of trained weights must hold {path.name}, but does not",
-                str(folder),
+                folder,
                 "Weights are read as safetensors only: save yours again with `save_pretrained`.",
             )
         )
     try:
         weights = load_file(path)
-        if method.adapter.kind == "lora":
+        if path.name == NUMERIC_FILE:
+            _numeric_of(model).load_state_dict(weights)
+        elif method.adapter.kind == "lora":
             _load_lora(model, weights)
-            if method.head == "numeric":
-                _load_numeric(model, folder)
         elif method.adapter.kind == "full":
             _load_full(model, weights)
         else:
             load_trainable(model, weights)
     except SafetensorError as error:
         law = f"weights must be a safetensors file, but {path.name} is damaged: {error}"
-        raise SpecError(Problem(law, str(folder), "Copy it again.")) from error
+        raise SpecError(Problem(law, folder, "Copy it again.")) from error
     except (RuntimeError, ValueError) as error:  # torch says a wrong shape by RuntimeError
         law = f"what {path.name} holds does not fit this base and method: {error}"
         fix = "Give the base, the rank and the target modules that they were trained with."
-        raise SpecError(Problem(law, str(folder), fix)) from error
+        raise SpecError(Problem(law, folder, fix)) from error
 
 
 def _add_numeric(model: Any, method: MethodSpec) -> None:
@@ -284,14 +289,6 @@ def _add_numeric(model: Any, method: MethodSpec) -> None:
 def _numeric_of(model: Any) -> nn.Module:
     own: nn.Module = getattr(model.get_base_model(), NUMERIC)
     return own
-
-
-def _load_numeric(model: nn.Module, folder: Path) -> None:
-    from safetensors.torch import load_file
-
-    if not (folder / NUMERIC_FILE).is_file():
-        raise ValueError(f"{NUMERIC_FILE} is not beside it")
-    _numeric_of(model).load_state_dict(load_file(folder / NUMERIC_FILE))
 
 
 def _with_lora(model: Any, method: MethodSpec) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ WIDE = 20  # times the least true value, from which on a panel is on a log scale
 TICKS = 5  # of a scale, or about so many
 LONG = 10_000  # powers of ten from here on are written as such
 BREADTH = 0.8  # of the bars of a set, which is 1 apart from the next
+LINE = 44  # characters of a note below a panel
 ROOM = 0.12  # of a panel, beyond the true values on each side
 
 Found = Mapping[str, Mapping[str, float]]  # scheme -> set -> value
@@ -101,7 +103,7 @@ def plot_values(sets: Mapping[str, Sequence[Prediction]], path: Path) -> bool:
         for axes, (name, rows) in zip(grid.flat, there.items(), strict=False):
             _panel(axes, name, rows)
         note = "true value (orange: not right; what is beyond the bounds is on the edge)"
-        figure.supxlabel(note, fontsize=9)
+        figure.supxlabel(textwrap.fill(note, LINE * across), fontsize=9)
         figure.supylabel("predicted value", fontsize=9)
     return True
 

@@ -184,7 +184,11 @@ def _target(run: RunSpec) -> Iterator[tuple[Path, str, str]]:
             "Remove it.",
         )
         return
-    if loss not in ("mse", "pinball", "ordinal") or run.method.head == NUMERIC:
+    says_values = run.method.head == NUMERIC or (run.task.name, run.method.head) == (
+        NUMERIC,
+        "auto",
+    )
+    if loss not in ("mse", "pinball", "ordinal") or says_values:
         return
     if run.task.name != COUNTED or run.method.head not in ("classifier", "boosted", "auto"):
         yield (

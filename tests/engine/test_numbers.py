@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -22,13 +22,18 @@ from llmpred.bases.load import load_tokenizer
 from llmpred.bases.locate import locate
 from llmpred.bases.resolve import resolve, zero_shot_of
 from llmpred.engine import numbers, semantics
+from llmpred.engine.check import check
 from llmpred.engine.encoding import encode
 from llmpred.engine.models import Interrupted, LoadedBases
 from llmpred.engine.run import Outcome
 from llmpred.errors import SpecError
+from llmpred.ledger import Ledger
 from llmpred.methods import adapters
 from llmpred.methods.numeric import FEATURES, NumericHead, features
+from llmpred.spec.checks import VALUE_LOSSES, impossible
 from llmpred.spec.run import BaseSpec, MethodSpec, RunSpec
+from llmpred.sweep.orders import Orders
+from llmpred.sweep.worker import work
 from llmpred.tasks.base import LEVELS
 from llmpred.tasks.numeric import scale
 from llmpred.tasks.prepare import Examples, prepare
@@ -77,7 +82,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_it_runs_is_kept_and_answers_as_it_was_evaluated(
     way: str, tiny_causal: Path, tmp_path: Path
 ) -> None:
-    spec = numeric_spec(tiny_causal, WAYS[way], dataset={"validation": 0.2})
+    spec = numeric_spec(tiny_causal, WAYS[way], dataset={"validation": 0.2}, optim={"lr": 1e-2})
     outcome = carry_out(spec, tmp_path, keep_adapter=True)
     assert outcome.record.status == "ok"
     assert losses(outcome)[-1] < losses(outcome)[0]
@@ -104,6 +109,26 @@ def test_a_cut_run_goes_on_as_if_nothing_had_been(tiny_causal: Path, tmp_path: P
     cut = carry_out(spec, tmp_path / "cut", keep_adapter=True)
     assert whole.record.loss_curve == cut.record.loss_curve
     assert whole.predictions.equals(cut.predictions)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        {**lora(), "target_modules": "all_linear"},
+        {**lora(), "target_modules": ("q_proj", "v_proj")},
+        {"kind": "full", "last_layers": 1},
+    ],
+)
+def test_the_whole_head_is_trained_and_not_adapted(
+    adapter: dict[str, Any], tiny_causal: Path
+) -> None:
+    way = {"head_form": "pointer", "adapter": adapter}
+    resolved = resolve(numeric_spec(tiny_causal, way))
+    base = LoadedBases().get(resolved, None)
+    with adapters.attached(base.model, resolved.spec.method, 0) as model:
+        own = NumericHead(base.model.config.hidden_size, resolved.spec.method).state_dict()
+        found = {n.rpartition("numeric.")[2] for n in adapters.trainable(model) if "numeric." in n}
+        assert found == own.keys()
 
 
 def test_the_base_is_left_as_it_was(tiny_causal: Path, tmp_path: Path) -> None:
@@ -145,6 +170,17 @@ def test_the_untouched_base_is_scored_by_one_run(tiny_causal: Path, tmp_path: Pa
     assert outcome.record.metrics["accuracy"] == 0.0
     assert outcome.record.metrics["mean_rank"] > 2
     assert outcome.record.parameters["trainable"] == 0
+
+
+def test_the_untouched_base_is_asked_by_its_key(tiny_causal: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    orders = Orders(str(tmp_path), "a-sweep", str(tmp_path))
+    ledger.storage.write(orders.driver_file, b"")
+    run = resolve(numeric_spec(tiny_causal, {"adapter": {"kind": "none"}}))
+    assert work(run, ledger, LoadedBases(), orders).state == "ok"
+    stored = ledger.predictions(run.key)["prediction"].to_pylist()
+    found, _ = Predictor.load(run.key, storage=tmp_path).evaluate(prepare(run.spec).evaluation)
+    assert [p.prediction for p in found] == [json.loads(text) for text in stored]
 
 
 # --- the token and its value -----------------------------------------------------------------
@@ -202,6 +238,58 @@ def test_cut_texts_keep_the_values_of_the_numbers_that_stay(
         assert list(kept) == there
 
 
+@pytest.mark.parametrize("side", ["end", "start"])
+def test_no_number_is_cut_in_two(side: str, tiny_causal: Path, tmp_path: Path) -> None:
+    text = " ".join(["1234567890.125"] * 12)
+    row = {"text": text, "value": 1.0}
+    for length in range(16, 48):
+        spec = numeric_spec(
+            tiny_causal,
+            task={"truncation": side, "max_length": length},
+            dataset=wrote(tmp_path, [row]),
+            evaluation={"data": wrote(tmp_path, [row])},
+        )
+        settled = resolve(spec).spec
+        data = prepare(settled)
+        tokenizer = load_tokenizer(locate(settled.base), numbers=True)
+        (one,) = encode(Examples(data.train), data.task, settled, tokenizer, training=True)
+        assert set(one.values[:-1]) <= {1234567890.125}
+
+
+def test_a_check_tells_of_targets_that_are_cut(tiny_causal: Path, tmp_path: Path) -> None:
+    rows = [{"text": "it is", "value": 1.0, "next": "of all " * n} for n in (1, 40)]
+    spec = numeric_spec(
+        tiny_causal, dataset=wrote(tmp_path, rows), evaluation={"data": wrote(tmp_path, rows)}
+    )
+    settled = resolve(spec).spec
+    data = prepare(settled)
+    tokenizer = load_tokenizer(locate(settled.base), numbers=True)
+    cut = [
+        e.truncated
+        for e in encode(Examples(data.train), data.task, settled, tokenizer, training=True)
+    ]
+    assert cut == [False, True]
+    found = check("rows", data.task, settled, data.train, None, tokenizer)
+    assert found.lengths.maximum <= settled.task.max_length
+    assert found.truncated == 0.5
+
+
+def test_weights_that_are_no_numbers_predict_no_number(tiny_causal: Path) -> None:
+    resolved = resolve(numeric_spec(tiny_causal, {"head_form": "pointer"}))
+    base = LoadedBases().get(resolved, None)
+    data = prepare(resolved.spec)
+    batch = encode(
+        Examples(data.evaluation), data.task, resolved.spec, base.tokenizer, training=False
+    )
+    with adapters.attached(base.model, resolved.spec.method, 0) as model, torch.no_grad():
+        base.model.numeric.says[0].weight.fill_(math.nan)
+        base.model.model.norm.weight.fill_(math.nan)
+        found = numbers.scores(model, base, resolved.spec, batch[:2])
+    for answer in data.task.answers([{}] * 2, resolved.spec.task, found, {"loss": "cauchy"}):
+        assert not answer["due"]
+        assert math.isfinite(answer["value"])
+
+
 def test_what_the_head_reads_is_what_the_language_model_head_reads(tiny_causal: Path) -> None:
     spec = resolve(numeric_spec(tiny_causal)).spec
     base = LoadedBases().get(resolve(numeric_spec(tiny_causal)), None)
@@ -233,6 +321,25 @@ def test_another_value_in_a_text_is_another_answer(tiny_causal: Path, tmp_path: 
     predictor = Predictor.load(outcome.adapter, tiny_causal)
     said = [predictor.predict(f"the box has {n} kg. It has").number for n in (3, 4, 4e9)]
     assert len({json.dumps(one) for one in said}) == 3
+
+
+def test_an_empty_text_and_a_long_number_are_answered(tiny_causal: Path, tmp_path: Path) -> None:
+    spec = numeric_spec(tiny_causal, {"head_form": "pointer"}, optim={"lr": 1e-2, "max_steps": 20})
+    outcome = carry_out(spec, tmp_path, keep_adapter=True)
+    assert outcome.adapter is not None
+    predictor = Predictor.load(outcome.adapter, tiny_causal)
+    texts = ["", "the box has 1234567 kg. It has"]
+    alone = [predictor.predict(text).number for text in texts]
+    together = predictor.predict_batch(texts)
+    for one, answer in zip(alone, together, strict=True):
+        assert one is not None
+        assert answer.number is not None
+        assert answer.number["value"] == pytest.approx(one["value"], rel=1e-3)
+        assert answer.number["probability"] == pytest.approx(one["probability"], rel=1e-3)
+        # All digits are in the label.
+        assert (answer.label == "") != answer.number["due"]
+        assert not answer.label or float(answer.label) == answer.number["value"]
+    assert any(answer.label for answer in together)
 
 
 # --- in another process ----------------------------------------------------------------------
@@ -283,12 +390,25 @@ def test_a_clean_process_gives_the_same_answers(tiny_causal: Path, tmp_path: Pat
     assert elsewhere(BY_PEFT, texts[-1]) == pytest.approx(here[-1]["probability"], rel=1e-4)
 
 
-def test_a_folder_without_its_head_is_refused(tiny_causal: Path, tmp_path: Path) -> None:
-    outcome = carry_out(numeric_spec(tiny_causal), tmp_path, keep_adapter=True)
-    assert outcome.adapter is not None
-    (outcome.adapter / adapters.NUMERIC_FILE).unlink()
-    with pytest.raises(SpecError, match=r"numeric\.safetensors"):
-        Predictor.load(outcome.adapter, tiny_causal)
+@pytest.mark.parametrize("case", ["gone", "torn", "shape", "names"])
+def test_a_head_that_does_not_fit_is_refused(case: str, tiny_causal: Path, tmp_path: Path) -> None:
+    resolved = resolve(numeric_spec(tiny_causal))
+    base, method = LoadedBases().get(resolved, None), resolved.spec.method
+    with adapters.attached(base.model, method, 0) as model:
+        adapters.save(model, method, tmp_path)
+        adapters.load(model, method, tmp_path)
+        path = tmp_path / adapters.NUMERIC_FILE
+        weights = load_file(path)
+        if case == "gone":
+            path.unlink()
+        elif case == "torn":
+            path.write_bytes(path.read_bytes()[:99])
+        elif case == "shape":
+            save_file({**weights, "says.bias": weights["says.bias"][:1]}, path)
+        else:
+            save_file({**weights, "query.bias": torch.zeros(64)}, path)
+        with pytest.raises(SpecError, match=r"numeric\.safetensors"):
+            adapters.load(model, method, tmp_path)
 
 
 # --- losses ----------------------------------------------------------------------------------
@@ -395,6 +515,12 @@ def test_what_does_not_go_together_is_refused(
     method = change.pop("method", {})
     with pytest.raises(SpecError, match=law):
         resolve(numeric_spec(tiny_causal, method, **change))
+
+
+@pytest.mark.parametrize("loss", VALUE_LOSSES)
+def test_the_head_need_not_be_named(loss: str) -> None:
+    spec = numeric_spec("proxy", {"head": "auto", "loss": loss})
+    assert not list(impossible(spec))
 
 
 def test_an_encoder_says_no_numbers(tiny_encoder: Path) -> None:

@@ -76,25 +76,26 @@ class Numeric(Task):
                 law = "no training row has a `value`, so that there is nothing to be learnt of any"
                 raise DataError(Problem(law, fix="Map the column of the numbers to `value`."))
             spec = spec.model_copy(update={"values": scale.learnt(given)})
-        return spec, train, ()
+        always = _known(train, "value") == train.num_rows
+        note = "every training row has a number due, so a model learns that one always is"
+        return spec, train, (note,) if always else ()
 
     def target(self, example: Example, spec: TaskSpec) -> str:
         """Return the number in digits, where one is due, and what follows."""
-        return self._target(example, spec, lambda value: written(value))
+        number = written(float(example["value"])) if "value" in example else ""
+        return self._taught(example, spec, number, str(example.get("next") or ""))
 
     def with_numbers(self, example: Example, spec: TaskSpec) -> tuple[str, tuple[float, ...]]:
         """Return what training teaches with `<NUM>` for its numbers, and their values."""
         following = replaced(str(example.get("next") or ""))
         values = tuple(number.value for number in following.numbers)
         due = (float(example["value"]),) if "value" in example else ()
-        text = self._target({**example, "next": following.text}, spec, lambda value: NUM)
-        return text, due + values
+        return self._taught(example, spec, NUM if due else "", following.text), due + values
 
-    def _target(self, example: Example, spec: TaskSpec, number: Callable[[float], str]) -> str:
-        parts = [number(float(example["value"]))] if "value" in example else []
-        parts += [str(example["next"])] if example.get("next") else []
-        joined = ("" if spec.language == "zh" else " ").join(parts)
-        return continuation(joined, spec)
+    def _taught(self, example: Example, spec: TaskSpec, number: str, following: str) -> str:
+        apart = spec.language != "zh" or _runs_on(example)
+        parts = [part for part in (number, following) if part]
+        return continuation((" " if apart else "").join(parts), spec)
 
     def gold(self, example: Example, spec: TaskSpec) -> dict[str, Any]:
         """Return the value, if a number is due, and the set, if it is of one."""
@@ -145,9 +146,11 @@ class Numeric(Task):
         if calibration is None or calibration.get("loss") != loss:
             raise ValueError(f"it must be of loss `{loss}`")
         off = calibration.get("residuals")
-        numeric = isinstance(off, list) and all(isinstance(x, int | float) for x in off)
-        if off is not None and not (numeric and len(off) == len(LEVELS)):
-            raise ValueError(f"its residuals must be {len(LEVELS)} numbers")
+        numeric = isinstance(off, list) and all(
+            isinstance(x, int | float) and abs(x) <= scale.LARGEST for x in off
+        )
+        if off is not None and not (numeric and len(off) == len(LEVELS) and off == sorted(off)):
+            raise ValueError(f"its residuals must be {len(LEVELS)} numbers in order")
 
     def answers(
         self,
@@ -190,7 +193,7 @@ class Numeric(Task):
             {
                 "due": row[1] == 1,
                 "rank": int(row[1]),
-                "probability": float(np.exp(row[0])),
+                "probability": float(np.nan_to_num(np.exp(row[0]))),
                 "value": value,
                 **({} if around is None else {"quantiles": around}),
             }
@@ -211,6 +214,15 @@ class Numeric(Task):
             for name, rows in metrics.sets_of(predictions).items()
         }
         return {**sets, **metrics.figures(predictions)}
+
+
+def _runs_on(example: Example) -> bool:
+    """Whether the number due would be read as another with `next` right after it: 3.5, 万元."""
+    if "value" not in example:
+        return False
+    digits = written(float(example["value"]))
+    found = numbers(digits + str(example.get("next") or ""))
+    return not found or found[0].text != digits
 
 
 def _opens_with_number(text: str) -> bool:

@@ -32,6 +32,7 @@ def read(heads: Sequence[Sequence[float]], levels: Sequence[float]) -> tuple[Flo
     scales = np.ones((len(heads), most))
     for i, row in enumerate(heads):
         parts = np.array(row, float).reshape(3, -1)
+        parts[np.isnan(parts)] = 0.0  # of a head that says nothing
         size = parts.shape[1]
         weights[i, :size], places[i, :size] = np.exp(parts[0]), parts[1]
         scales[i, :size] = np.exp(parts[2])

@@ -75,7 +75,9 @@ def _logarithmic(values: Floats, linear: float) -> Floats:
 
 
 def _spread(mean: float, deviation: float) -> tuple[float, float]:
-    return _rounded(float(mean)), _rounded(float(deviation)) or 1.0
+    """Return both, the deviation of values that are all the same but for rounding as 1."""
+    same = deviation <= abs(mean) * 10.0**-EXACT
+    return _rounded(float(mean)), 1.0 if same else _rounded(float(deviation))
 
 
 def _rounded(value: float) -> float:
