@@ -30,7 +30,7 @@ COMPARISONS: dict[str, list[str]] = {
     "proxy": [],
     "smollm2-135m": [
         *("base=smollm2-135m", f"methods=[{METHODS}]", "optim.lr=1e-3"),
-        *("optim.epochs=null", "optim.max_steps=240", "execution.checkpoints.every=50"),
+        *("optim.epochs=null", "optim.max_steps=200", "execution.checkpoints.every=25"),
     ],
 }
 

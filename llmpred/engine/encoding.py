@@ -233,6 +233,10 @@ def _prompt_ids(
         text, values = found.text, tuple(number.value for number in found.numbers)
     text, wrapped = _wrapped(text, run.task, tokenizer)
     ids: list[int] = tokenizer(text, add_special_tokens=not wrapped, verbose=False)["input_ids"]
+    token = tokenizer.convert_tokens_to_ids(NUM) if run.method.head == "numeric" else None
+    if token is not None and ids.count(token) != len(values):
+        law = f"a prompt must have a value for each {NUM}, but the chat template has one of its own"
+        raise DataError(Problem(law, "task.chat_template", "Set it to off."))
     continued = not run.method.has_head
     if continued and not wrapped and ids[-1:] == [tokenizer.eos_token_id]:
         ids.pop()  # some tokenizers close their input; what is to be continued must stay open

@@ -163,6 +163,10 @@ def describe(spec: RunSpec) -> str:
     }
     if method.head_form == "mlp" and method.head == "classifier":
         heads["classifier"] = "Answers by a head of two layers on the pooled states"
+    if method.head == "numeric" and not spec.trains:
+        return f"{heads['numeric']}, which nothing was taught. Nothing is trained."
+    if method.head == "numeric" and method.head_form == "mlp":
+        heads["numeric"] = "Answers by the token <NUM> and a head of two layers for its value"
     adapter = method.adapter
     targets = adapter.target_modules
     layers = targets if isinstance(targets, str) else ", ".join(targets)

@@ -26,7 +26,7 @@ from llmpred.engine.check import check
 from llmpred.engine.encoding import encode
 from llmpred.engine.models import Interrupted, LoadedBases
 from llmpred.engine.run import Outcome
-from llmpred.errors import SpecError
+from llmpred.errors import DataError, SpecError
 from llmpred.ledger import Ledger
 from llmpred.methods import adapters
 from llmpred.methods.numeric import FEATURES, NumericHead, features
@@ -140,21 +140,22 @@ def test_the_base_is_left_as_it_was(tiny_causal: Path, tmp_path: Path) -> None:
     assert first.predictions.equals(again.predictions)
 
 
-def test_micro_batches_change_nothing(tiny_causal: Path, tmp_path: Path) -> None:
+def test_micro_batches_change_nothing(
+    tiny_causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmpred.methods.numeric.DROPOUT", 0.0)  # drawn for each micro-batch
     one, other = (
         carry_out(
             numeric_spec(
                 tiny_causal,
                 {"head_form": "pointer"},
-                optim={"lr": 1e-4},
                 execution={"micro_batch": size, "eval_batch": 3 * size},
             ),
             tmp_path / str(size),
         )
-        for size in (2, 8)
+        for size in (2, 16)
     )
-    # Dropout of the head is drawn for each micro-batch: only the first loss can be compared.
-    assert losses(one)[0] == pytest.approx(losses(other)[0], abs=0.05)
+    assert losses(one) == pytest.approx(losses(other), abs=1e-4)
 
 
 def test_the_untouched_base_is_scored_by_one_run(tiny_causal: Path, tmp_path: Path) -> None:
@@ -572,3 +573,16 @@ def test_quantiles_of_a_mixture_hold() -> None:
 
 def _cdf(x: float) -> float:
     return 0.5 + math.atan(x) / math.pi
+
+
+def test_a_chat_template_with_the_token_is_refused(tiny_causal: Path, tmp_path: Path) -> None:
+    spec = numeric_spec(tiny_causal, task={"chat_template": "auto"})
+    tokenizer = load_tokenizer(locate(spec.base), numbers=True)
+    tokenizer.chat_template = "<NUM>{{ messages[0]['content'] }}"
+    settled = resolve(spec).spec
+    spec = settled.model_copy(
+        update={"task": settled.task.model_copy(update={"chat_template": "auto"})}
+    )
+    data = prepare(settled)
+    with pytest.raises(DataError, match="of its own"):
+        encode(Examples(data.train)[:2], data.task, spec, tokenizer, training=True)
