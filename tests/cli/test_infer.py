@@ -322,3 +322,29 @@ def test_questions_are_typed_field_by_field(
     ran = llmpred(*asked, "--file", lines)
     assert ran.code == 0, ran.err
     assert set(json.loads(ran.out)["scores"]) == {"a", "b"}
+
+
+def test_numbers_are_answered(tiny_causal: Path, llmpred: Run, tmp_path: Path) -> None:
+    quantities = {"source": "synthetic:quantities", "options": {"n": 30, "seed": 1}}
+    spec = run_spec(
+        tiny_causal,
+        task={"name": "numeric", "labels": None},
+        dataset=quantities,
+        method={"head": "numeric", "head_form": "pointer"},
+        evaluation={"data": quantities},
+    )
+    folder = carry_out(spec, tmp_path, keep_adapter=True).adapter
+    text = "the box has 1,250 kg. It has"
+    ran = llmpred("infer", folder, "--text", text, "--json")
+    assert ran.code == 0, ran.err
+    (answer,) = json.loads(ran.out)["answers"]
+    number = Predictor.load(folder).predict(text).number
+    assert answer["number"] == number is not None
+    shown = llmpred("infer", folder, "--text", text)
+    assert {"P(<NUM>)", "rank", "value"} <= set(shown.out.split())
+    (tmp_path / "in.jsonl").write_text(jsonl([{"text": text, "number": "mine"}]))
+    ran = llmpred("infer", folder, "--file", tmp_path / "in.jsonl", "--out", tmp_path / "o.jsonl")
+    assert ran.code == 0, ran.err
+    (row,) = read(tmp_path / "o.jsonl")
+    assert row["number"] == number
+    assert row["input_number"] == "mine"
