@@ -511,21 +511,25 @@ def _traps(labelled: Mapping[str, Sequence[Figures]]) -> list[str]:
         hidden = share > DOMINANT and mean["macro_f1"] < mean["accuracy"] / 2
         if hidden or mean["accuracy"] <= share + NEAR:
             said.append(
-                f"{name}: an accuracy of {mean['accuracy']:.3f} on its own labels says little, as "
-                f"always answering label {runs[0]['majority']} has {share:.3f}: {share:.1%} of the "
-                f"rows have it. Its macro-F1 is {mean['macro_f1']:.3f}."
+                f"{name} {mean['accuracy']:.3f} (always label {runs[0]['majority']}: {share:.3f}, "
+                f"as {share:.1%} of the rows have it; macro-F1 {mean['macro_f1']:.3f})"
             )
-    return said
+    return _in_one("An accuracy on its own labels says little where one label has most", said)
 
 
 def _leaking(leaks: Mapping[str, Figures]) -> list[str]:
     """Return whose targets rules on the prompt find as well, or nearly."""
-    return [
-        f"{name}: what it is taught can be read off the prompt. Rules on the prompt alone have "
-        f"{told['measure']} {told['rules']:.3f}, the scheme {told['scheme']:.3f}."
+    said = [
+        f"{name} (rules {told['measure']} {told['rules']:.3f}, the scheme {told['scheme']:.3f})"
         for name, told in leaks.items()
         if told["fires"]
     ]
+    return _in_one("What a scheme is taught can be read off the prompt by rules alone", said)
+
+
+def _in_one(law: str, cases: Sequence[str]) -> list[str]:
+    """Return what holds of several schemes in one line, however many they are."""
+    return [f"{law}: {'; '.join(cases)}."] if cases else []
 
 
 def _beaten(schemes: Mapping[str, Judged], baselines: Mapping[str, Judged]) -> list[str]:
