@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--base", default="proxy")
     parser.add_argument("--train", type=int, default=2000, help="training rows of the traces")
     parser.add_argument("--test", type=int, default=1000, help="evaluation rows of the traces")
+    parser.add_argument("--max-length", type=int, help="tokens of a prompt; default: the space's")
     parser.add_argument("--seeds", default="[0, 1, 2]")
     parser.add_argument("--counts", nargs="*", default=[], help="all methods on this unit alone")
     given = parser.parse_args()
@@ -68,6 +69,8 @@ def main() -> None:
             "evaluation.holdout=0.2",
             f"evaluation.limit={given.test}",
         ]
+    if given.max_length:
+        changes.append(f"task.max_length={given.max_length}")
     for unit in given.counts or [None]:
         own = [*changes, *([f"task.target.counts={unit}"] if unit else [])]
         sets = [word for change in own for word in ("--set", change)]
