@@ -127,18 +127,21 @@ def _check_file(
     train = load(spec.dataset, found.fields, found.parse)
     data = spec.evaluation.data
     evaluation = load(data, found.fields, found.parse) if data is not None else None
-    tables = [train.table, *([evaluation.table] if evaluation is not None else [])]
+    rows, notes = found.derive(spec.task, train.table)
+    asked, _ = (None, ()) if evaluation is None else found.derive(spec.task, evaluation.table)
+    learnt, rows, told = found.learn(spec.task, rows)
+    tables = [rows, *([asked] if asked is not None else [])]
     examples = Examples(pa.concat_tables(tables, promote_options="default"))
-    settled = read_by_head(spec, found, found.settle(spec.task, examples))
+    settled = read_by_head(spec, found, found.settle(learnt, examples))
     spec = spec.model_copy(update={"task": settled})
     return check(
         spec.dataset.name or Path(source).name,
         found,
         spec,
-        train.table,
-        evaluation.table if evaluation is not None else None,
+        rows,
+        asked,
         _tokenizer(spec, asked=base is not None),
-        [*train.notes, *(evaluation.notes if evaluation is not None else ())],
+        [*train.notes, *(evaluation.notes if evaluation is not None else ()), *notes, *told],
     )
 
 

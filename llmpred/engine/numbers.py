@@ -184,13 +184,10 @@ def _number_token(tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> Any:
     """Return the number-token loss for a vocabulary.
 
     Raises:
-        SpecError: when the package is not installed, or the base has no tokens for digits.
+        SpecError: when the base has no tokens for digits.
     """
-    try:
-        from ntloss import NTLossDotProduct
-    except ImportError as error:
-        law = "`loss: number_token` needs the package ntloss, which is not installed"
-        raise SpecError(Problem(law, "method.loss", "pip install 'llmpred[numbers]'")) from error
+    from ntloss import NTLossDotProduct
+
     if missing := set("0123456789") - tokenizer.get_vocab().keys():
         law = (
             "`loss: number_token` needs a token for each digit, but this base has none for "

@@ -165,7 +165,9 @@ def _write(
                 "Published figures are left out: they are of the data in the space's file, and "
                 "--set put others in their place."
             )
-        comparison = dataclasses.replace(comparison, warnings=tuple(said))
+        comparison = dataclasses.replace(
+            comparison, warnings=tuple(said), advice=part.advice or comparison.advice
+        )
         found.append(comparison)
         sections.append(_section(comparison, part, asked, plots, stand))
         baselines |= {f"{place}{safe_name(row.scheme)}": _baseline(row) for row in comparison.rows}

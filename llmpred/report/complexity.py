@@ -148,13 +148,25 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
     tables += [_leak_table(leaks)] if leaks else []
     if ground.train_counts is not None and ground.train_counts.max() > 0:
         tables.append(_budgets(everything, ground))
+    best, alike = _beaten(schemes, baselines)
+    beaten: list[str] = []
+    none_yet = None
+    if best is not None:
+        loss = baselines[best].mean["pinball"]
+        beaten = _no_better(best, alike, schemes, loss)
+        if set(alike) == set(schemes):
+            none_yet = (
+                f"Take none yet: no scheme is clearly better in pinball loss than {best} "
+                f"({number(loss)}), which needs no model."
+            )
     return Part(
+        advice=none_yet,
         tables=tuple(tables),
         pictures=tuple(_pictures(schemes, baselines, folder)),
         warnings=(
             *_traps(labelled),
             *_leaking(leaks),
-            *_beaten(schemes, baselines),
+            *beaten,
             *_small(labelled),
             *_notes(schemes),
             *_elsewhere(runs, schemes, reference),
@@ -532,18 +544,25 @@ def _in_one(law: str, cases: Sequence[str]) -> list[str]:
     return [f"{law}: {'; '.join(cases)}."] if cases else []
 
 
-def _beaten(schemes: Mapping[str, Judged], baselines: Mapping[str, Judged]) -> list[str]:
-    """Return which schemes are not clearly better than the best of what needs no model."""
+def _beaten(
+    schemes: Mapping[str, Judged], baselines: Mapping[str, Judged]
+) -> tuple[str | None, list[str]]:
+    """Return the best of what needs no model, and which schemes are not clearly better."""
     if not baselines:
-        return []
+        return None, []
     best = min(baselines, key=lambda name: baselines[name].mean["pinball"])
     apart = _apart({**schemes, best: baselines[best]}, best, "pinball")
     alike = [name for name, (found, p) in apart.items() if found.difference >= 0 or p >= 1 - LEVEL]
+    return best, alike
+
+
+def _no_better(best: str, alike: Sequence[str], of: Mapping[str, Judged], loss: float) -> list[str]:
+    """Say which schemes are not clearly better than what needs no model."""
     if not alike:
         return []
     return [
         f"Not clearly better than {best}, which needs no model, in pinball loss "
-        f"({number(baselines[best].mean['pinball'])}): {_listed(alike, schemes)}."
+        f"({number(loss)}): {_listed(alike, of)}."
     ]
 
 

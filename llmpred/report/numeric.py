@@ -93,6 +93,7 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
     if tuned:
         tables.insert(0, _changes(judged, before, tuned, rows))
     return Part(
+        majority=_quiet(rows),
         columns=(
             Column("numbers found where due", "score"),
             Column("false alarms", "share"),
@@ -124,6 +125,11 @@ def part(group: Group, folder: Path, sure: bool) -> Part:
         },
         drawn={name: _drawn({**start, name: judged[name]}, before) for name in tuned},
     )
+
+
+def _quiet(rows: Sequence[Prediction]) -> tuple[str, float]:
+    """Return what a model has that never says a number: it is right wherever none is due."""
+    return "no number", sum(not _is_due(p) for p in rows) / len(rows)
 
 
 # --- figures --------------------------------------------------------------------------------------

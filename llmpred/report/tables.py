@@ -186,6 +186,7 @@ class Part:
         warnings: what to know before believing them.
         files: by scheme, what goes into its folder: file name -> JSON.
         drawn: by scheme, the pictures that go there: file name -> what draws it at a path.
+        advice: what to take, where what the task knows overrules the scores.
     """
 
     majority: tuple[str, float] | None = None
@@ -196,3 +197,4 @@ class Part:
     warnings: tuple[str, ...] = ()
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     drawn: Mapping[str, Mapping[str, Callable[[Path], None]]] = field(default_factory=dict)
+    advice: str | None = None

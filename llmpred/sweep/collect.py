@@ -188,6 +188,7 @@ def label(run: ResolvedSpec) -> str:
         return f"{run.dataset} {run.base} zero-shot"
     adapter = spec.method.adapter
     kind = f"r{adapter.r}" if adapter.kind == "lora" else adapter.kind
+    kind = f"{spec.method.name} {kind}" if spec.method.name else kind
     return f"{run.dataset} {run.base} {kind} lr {spec.optim.top_lr:g} seed {spec.seed}"
 
 
