@@ -24,6 +24,7 @@ Units stay in the text, and so does their scale: 12.5 % is 12.5 before ` %`, 百
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ _CHINESE = (
     rf"(?:{_NUMERAL}|(?<=[百千万萬亿億]){_PLAIN})*+"
     rf"(?:[点點](?!(?:{'|'.join(STOP)}))[{_DIGITS}]++(?![十百千刻线])[万萬亿億]*+)?+"
 )
-_TOKEN = re.compile(
+_TOKEN = (
     rf"(?P<word>{_WORD}|{_VERSION})|(?P<sign>{_SIGN})(?:{_TIMES_TEN}|(?P<chinese>{_CHINESE})"
     rf"|(?P<digits>{_arabic('s3')}(?:[eE][-+−－]?{_D}++(?!{_W}))?+)(?P<tail>{_W}*+))"
 )
@@ -140,7 +141,7 @@ class Replaced:
 def numbers(text: str) -> list[Number]:
     """Return the numbers of a text in order; see the module for what is one."""
     found = []
-    for match in _TOKEN.finditer(text):
+    for match in _pattern().finditer(text):
         value = _value(match)
         if value is not None:
             start = match.start()
@@ -198,6 +199,12 @@ def written(value: float, like: str | None = None) -> str:
     if "−" in like:
         text = text.replace("-", "−")
     return text.translate(_WIDE) if re.search("[０-９]", like) else text
+
+
+@functools.cache
+def _pattern() -> re.Pattern[str]:
+    """Return `_TOKEN`, compiled when first used: that takes longer than all else of an import."""
+    return re.compile(_TOKEN)
 
 
 def _value(match: re.Match[str]) -> float | None:
