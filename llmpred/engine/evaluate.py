@@ -239,11 +239,11 @@ def _joined(shares: Sequence[dict[int, Result]]) -> dict[int, Result]:
 
 def _scorer(spec: RunSpec) -> Callable[..., list[tuple[float, ...]]]:
     """Return what scores examples by a run's head."""
-    by_head = {"classifier": _class_scores, "numeric": _number_scores}
-    return by_head.get(spec.method.head, _candidate_scores)
+    own = spec.method.head in ("classifier", "numeric")
+    return _head_scores if own else _candidate_scores
 
 
-def _number_scores(
+def _head_scores(
     model: nn.Module,
     base: LoadedBase,
     spec: RunSpec,
@@ -251,26 +251,16 @@ def _number_scores(
     stop: Callable[[], str | None],
     together: bool,
 ) -> list[tuple[float, ...]]:
-    """Return log p(<NUM>) and its rank after each example, and what the head says of the value."""
-    from llmpred.engine import numbers
+    """Return log-probabilities of all classes for each example, or what else a head says.
+
+    A numeric head says log p(<NUM>) after each example, its rank, and the value.
+    """
 
     def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
-        return numbers.scores(model, base, spec, batch)
+        if spec.method.reads_numbers:
+            from llmpred.engine import numbers
 
-    return list(in_batches(encoded, spec.execution.eval_batch, run, stop, together=together))
-
-
-def _class_scores(
-    model: nn.Module,
-    base: LoadedBase,
-    spec: RunSpec,
-    encoded: Sequence[Encoded],
-    stop: Callable[[], str | None],
-    together: bool,
-) -> list[tuple[float, ...]]:
-    """Return log-probabilities of all classes for each example, or what else a head says."""
-
-    def run(batch: Sequence[Encoded]) -> Sequence[tuple[float, ...]]:
+            return numbers.scores(model, base, spec, batch)
         logits = forward(model, base, [e.prompt for e in batch], None)
         return [tuple(row) for row in semantics.head_scores(logits, spec.method.loss).tolist()]
 
