@@ -189,9 +189,7 @@ class Predictor:
     @property
     def measures(self) -> Literal["counts", "number"] | None:
         """What its answers have beside a label: counts (task complexity), or a number (numeric)."""
-        if self.task.name == "numeric":
-            return "number"
-        return None if self._how["calibration"] is None else "counts"
+        return self.task.measures
 
     def predict(self, text: Input) -> Answer:
         """Answer one input: a text, or a mapping of the task's input fields.

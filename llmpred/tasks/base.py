@@ -60,6 +60,7 @@ class Task(ABC):
         prompts: language (`en`, `zh`) -> default template.
         extra_slots: what a prompt may name beside the input fields; `slots` must fill them.
         max_new_tokens: of a generated answer, by default.
+        measures: what an answer is beside a label, as `Answer` of `llmpred.inference` has it.
     """
 
     name: ClassVar[str]
@@ -71,6 +72,7 @@ class Task(ABC):
     prompts: ClassVar[Mapping[str, str]]
     extra_slots: ClassVar[tuple[str, ...]] = ()
     max_new_tokens: ClassVar[int] = 32
+    measures: ClassVar[Literal["counts", "number"] | None] = None
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """Turn mapped, type-checked field values into an example.

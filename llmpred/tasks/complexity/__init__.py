@@ -53,6 +53,7 @@ class Complexity(Task):
     long_field = "prompt"
     heads = ("classifier", "boosted")
     metric = "inverse_mae"
+    measures = "counts"
     prompts: ClassVar[Mapping[str, str]] = {"en": "{prompt}", "zh": "{prompt}"}
 
     def parse(self, row: Mapping[str, Any]) -> Example:

@@ -51,6 +51,7 @@ class Numeric(Task):
     long_field = "text"
     heads = ("numeric", "causal_lm")
     metric = "within_tolerance"
+    measures = "number"
     prompts: ClassVar[Mapping[str, str]] = {"en": "{text}", "zh": "{text}"}
     max_new_tokens = 24
 
