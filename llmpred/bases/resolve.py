@@ -223,7 +223,7 @@ def _settled(spec: RunSpec, prepared: Prepared, base: Located) -> RunSpec:
     method = spec.method
     if task.target is not None and task.target.is_regression and method.loss is None:
         method = method.model_copy(update={"loss": "mse"})
-    if method.head == "numeric" and method.loss is None:
+    if method.reads_numbers and method.loss is None:
         method = method.model_copy(update={"loss": "cauchy"})
     changed = {"task": task, "method": method, "optim": optim, "evaluation": evaluation}
     return spec.model_copy(update=changed)

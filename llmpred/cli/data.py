@@ -249,7 +249,7 @@ def _tokenizer(spec: RunSpec, *, asked: bool) -> Any:
     here = Path(base).expanduser().is_dir() or (base in KNOWN and is_here(base))
     if not here and not asked:
         return None
-    return load_tokenizer(locate(spec.base), numbers=spec.method.head == "numeric")
+    return load_tokenizer(locate(spec.base), numbers=spec.method.reads_numbers)
 
 
 # --- a space -----------------------------------------------------------------------------------

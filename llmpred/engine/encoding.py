@@ -107,7 +107,7 @@ def _to_train(
         value = task.value(example, spec.task)
         return replace(asked, target=target, label=label, value=value)
     due: tuple[float, ...] = ()
-    if spec.method.head == "numeric":
+    if spec.method.reads_numbers:
         text, due = task.with_numbers(example, spec.task)
     else:
         text = task.target(example, spec.task)
@@ -177,7 +177,7 @@ def _prompt(
             if spec.truncation == "end"
             else (offsets[-keep][0], len(text))
         )
-        if run.method.head == "numeric":
+        if run.method.reads_numbers:
             start, end = _between_numbers(text, start, end)
         ids, values = _prompt_ids({**slots, task.long_field: text[start:end]}, run, tokenizer)
     return ids, values, True
@@ -228,12 +228,12 @@ def _prompt_ids(
     assert run.task.prompt is not None  # settled
     text = prompts.render(run.task.prompt, slots)
     values: tuple[float, ...] = ()
-    if run.method.head == "numeric":
+    if run.method.reads_numbers:
         found = replaced(text)
         text, values = found.text, tuple(number.value for number in found.numbers)
     text, wrapped = _wrapped(text, run.task, tokenizer)
     ids: list[int] = tokenizer(text, add_special_tokens=not wrapped, verbose=False)["input_ids"]
-    token = tokenizer.convert_tokens_to_ids(NUM) if run.method.head == "numeric" else None
+    token = tokenizer.convert_tokens_to_ids(NUM) if run.method.reads_numbers else None
     if token is not None and ids.count(token) != len(values):
         law = f"a prompt must have a value for each {NUM}, but the chat template has one of its own"
         raise DataError(Problem(law, "task.chat_template", "Set it to off."))

@@ -77,7 +77,7 @@ class LoadedBases:
             classes,
             device,
             split,
-            spec.method.head == "numeric",
+            spec.method.reads_numbers,
         )
         if self._loaded is None or self._identity != identity:
             self.drop()
@@ -104,7 +104,7 @@ def load_base(
     import torch
 
     device = pick_device(spec.execution.device)
-    numbers = spec.method.head == "numeric"
+    numbers = spec.method.reads_numbers
     tokenizer = load_tokenizer(located, numbers=numbers)
     number_token = tokenizer.convert_tokens_to_ids(NUM) if numbers else None
     semantics.seed_everything(0)  # weights that the base lacks are drawn, always the same
@@ -214,12 +214,12 @@ def forward(
     """
     inputs = padded(base, sequences)
     if last is not None:
-        inputs |= {"logits_to_keep": _last(last, base.device), "use_cache": False}
+        inputs |= {"logits_to_keep": last_positions(last, base.device), "use_cache": False}
     logits: torch.Tensor = model(**inputs).logits
     return logits
 
 
-def _last(positions: int, device: torch.device) -> torch.Tensor:
+def last_positions(positions: int, device: torch.device) -> torch.Tensor:
     """Return what `logits_to_keep` takes for the last positions, so that their states are copied.
 
     Of a number transformers makes a slice, for which torch copies the head's weights once a row of
@@ -293,7 +293,7 @@ def _candidate_logprobs(
         rows = [(prompts[i], ids) for i, ids in zip(owner, flat, strict=True)]
         return list(torch.split(_apart(model, base, rows), sizes))
     inputs = padded(base, prompts)
-    said = model(**inputs, logits_to_keep=_last(1, base.device), use_cache=bool(several))
+    said = model(**inputs, logits_to_keep=last_positions(1, base.device), use_cache=bool(several))
     first = torch.log_softmax(said.logits[:, -1].float(), -1)
     totals = first[owner, [ids[0] for ids in flat]]
     if several:

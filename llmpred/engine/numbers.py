@@ -11,7 +11,7 @@ import torch
 
 from llmpred.engine import semantics
 from llmpred.engine.encoding import Encoded
-from llmpred.engine.models import LoadedBase, forward, pad, padded
+from llmpred.engine.models import LoadedBase, forward, last_positions, pad, padded
 from llmpred.errors import Problem, SpecError
 from llmpred.methods.numeric import AFTER
 from llmpred.spec.run import RunSpec
@@ -68,11 +68,10 @@ def _read(
     with torch.autocast(ids.device.type, enabled=False):
         added = _head(base).read(found)
     embedded = embedded + (added * there[..., None]).to(embedded.dtype)
-    keep = torch.arange(-last, 0, device=ids.device)
     out = model(
         inputs_embeds=embedded,
         **inputs,
-        logits_to_keep=keep,
+        logits_to_keep=last_positions(last, base.device),
         use_cache=False,
         output_hidden_states=True,
     )

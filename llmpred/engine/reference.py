@@ -219,7 +219,7 @@ def micro_loss(
     if spec.method.class_weights is not None:
         weights = torch.tensor([e.weight for e in batch], device=base.device)
     with autocast(spec.optim.precision, base.device):
-        if spec.method.head == "numeric":
+        if spec.method.reads_numbers:
             return numbers.loss(model, base, spec, batch, count)
         if spec.method.loss == "number_token":
             return numbers.digits_loss(model, base, batch, count)

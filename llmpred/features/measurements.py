@@ -185,7 +185,7 @@ def _take_tokens(run: ResolvedSpec, tools: Tools) -> Values:
 
     prepared = _prepared(run, tools)
     rows = Examples(sample(prepared.train, min(TOKENS_SAMPLE, prepared.train.num_rows), 0))
-    numbers = run.spec.method.head == "numeric"
+    numbers = run.spec.method.reads_numbers
     tokenizer = load_tokenizer(locate(run.spec.base), numbers=numbers)
     found = encode(rows, prepared.task, run.spec, tokenizer, training=True)
     each = sum(example.length for example in found) / len(found)
@@ -208,7 +208,7 @@ def _take_likelihoods(run: ResolvedSpec, tools: Tools) -> Values:
     if spec.method.head in ("classifier", "numeric") and located.kind == "causal":
         # The base is asked as the language model that it is: it writes numbers in digits.
         task = registry.get(spec.task.name)
-        head = "causal_lm" if spec.method.head == "numeric" else task.heads[0]
+        head = "causal_lm" if spec.method.reads_numbers else task.heads[0]
         evaluation = spec.evaluation.model_copy(update={"max_new_tokens": task.max_new_tokens})
         method = spec.method.model_copy(update={"head": head})
         spec = spec.model_copy(update={"method": method, "evaluation": evaluation})

@@ -370,6 +370,11 @@ class MethodSpec(Frozen):
     name: str | None = None
 
     @property
+    def reads_numbers(self) -> bool:
+        """Whether numbers are a token of their own, which the base is loaded with."""
+        return self.head == "numeric"
+
+    @property
     def has_head(self) -> bool:
         """Whether a head of its own is trained, in place of the language-model head."""
         return self.head in ("classifier", "boosted")

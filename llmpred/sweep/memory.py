@@ -150,7 +150,7 @@ def estimated(
     transient = length * _at_work(shape, length) * width
     cached = length * 2 * shape.keys * shape.layers * width if generates else 0
     tables = 0.0
-    if spec.method.head == "numeric":
+    if spec.method.reads_numbers:
         cached = length * shape.hidden * shape.layers * width  # the states of all layers
         if spec.method.adapter.kind == "lora":
             # PEFT puts its row into copies of the table, for the embedding and for the head.
@@ -230,7 +230,7 @@ def _trained(spec: RunSpec, parameters: int, config: Mapping[str, Any]) -> int:
             return parameters
         return (parameters - shape.embeddings) * _layers(spec, shape) // shape.layers
     head = shape.hidden * 8 if spec.method.has_head else 0
-    if spec.method.head == "numeric" and spec.trains:
+    if spec.method.reads_numbers and spec.trains:
         head = shape.hidden * NUMERIC
     if adapter.kind == "none":
         return head

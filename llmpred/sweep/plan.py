@@ -119,6 +119,7 @@ def packs(runs: Sequence[ResolvedSpec], workers: int) -> list[list[ResolvedSpec]
             run.hashes["weights"],
             run.spec.base.quantization,
             run.spec.method.has_head,
+            run.spec.method.reads_numbers,
             run.spec.optim.precision,
             run.spec.execution.device,
         )

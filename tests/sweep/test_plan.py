@@ -66,6 +66,27 @@ def test_packs_keep_evaluations_of_one_training_together(tiny_causal: Path) -> N
         assert len({run.train_key for run in pack}) == len(pack) // 2
 
 
+def test_a_pack_loads_its_base_once(tiny_causal: Path) -> None:
+    """Runs that read numbers as one token load a base with that token, and others without."""
+    quantities = {"source": "synthetic:quantities", "options": {"n": 30, "seed": 1}}
+    runs = [
+        resolve(
+            spec(
+                tiny_causal,
+                task={"name": "numeric", "labels": None, "max_length": 128},
+                dataset=quantities,
+                method={"head": head},
+                evaluation={"data": quantities},
+                seed=seed,
+            )
+        )
+        for seed in range(3)
+        for head in ("numeric", "causal_lm")
+    ]
+    heads = [{run.spec.method.head for run in pack} for pack in packs(runs, 1)]
+    assert all(len(pack) == 1 for pack in heads)
+
+
 @pytest.mark.parametrize(("length", "seen"), [({"max_steps": 10}, 80), ({"epochs": 2.0}, 96)])
 def test_examples_seen(tiny_causal: Path, length: dict[str, Any], seen: int) -> None:
     run = resolve(spec(tiny_causal, **({"max_steps": None} | length)))
