@@ -10,6 +10,7 @@ from llmpred.errors import SpecError
 from llmpred.ledger import Ledger
 from llmpred.spec.run import RunSpec
 from llmpred.sweep.plan import estimate, examples_seen, make_plan, packs
+from tests.runs import run_spec
 
 
 def spec(base: Path, **optim: Any) -> RunSpec:
@@ -71,7 +72,7 @@ def test_a_pack_loads_its_base_once(tiny_causal: Path) -> None:
     quantities = {"source": "synthetic:quantities", "options": {"n": 30, "seed": 1}}
     runs = [
         resolve(
-            spec(
+            run_spec(
                 tiny_causal,
                 task={"name": "numeric", "labels": None, "max_length": 128},
                 dataset=quantities,
